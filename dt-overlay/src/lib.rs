@@ -1,0 +1,1 @@
+//! Flattened device trees: finding the NICs that a board describes.

@@ -1,0 +1,1 @@
+//! Builds initramfs images from installed Debian packages: netvm's own, and those of the rig.

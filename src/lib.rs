@@ -1,0 +1,1 @@
+//! Gives a host's physical NIC to a guest of its own and links every other guest to it.

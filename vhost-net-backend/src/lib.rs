@@ -1,0 +1,1 @@
+//! The link: a sandboxed vhost-user-net process between exactly two guests.

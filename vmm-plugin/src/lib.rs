@@ -1,0 +1,1 @@
+//! The host side of giving a NIC away: sysfs facts, preflight, journaled driver binding.
