@@ -1,0 +1,57 @@
+# Two targets are for everybody: `make demo` and `make test`. Both install what they need with apt (as root or
+# with sudo), say what they install, and leave this machine's network configuration alone.
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+# Tests make network namespaces and processes with identities of their own, which takes root; cargo itself does not.
+export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(if $(SUDO),sudo -E)
+
+# What the rig, netvm's image and the tests are made of.
+PACKAGES := gcc libc6-dev busybox-static cpio device-tree-compiler dnsmasq-base iproute2 kmod nftables \
+            qemu-system-x86 seabios strace tcpdump
+# Any kernel with modules will do; Debian and Ubuntu name it differently.
+KERNEL := $(if $(shell ls -d /boot/vmlinuz-*-amd64 /boot/vmlinuz-*-generic 2>/dev/null),,$(shell \
+            if grep -q '^ID=ubuntu' /etc/os-release; then echo linux-image-generic; else echo linux-image-amd64; fi))
+
+.PHONY: demo test lint rig install prerequisites clean
+
+## demo: the whole thing at work in an emulated PC; results in netvm-demo/
+demo: prerequisites
+	cargo build --release --bins -p netvm -p vhost-net-backend
+	$(SUDO) target/release/netvm demo
+
+## test: everything that CI runs
+test: prerequisites lint
+	cargo test --workspace --exclude netvm-rig
+	cargo test -p netvm-rig
+
+## lint: formatting, clippy, documentation; no root, no packages
+lint:
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+## install: the commands, man page and completions below $(DESTDIR)$(PREFIX)
+PREFIX ?= /usr/local
+install:
+	cargo build --release --bins -p netvm -p vhost-net-backend
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/netvm target/release/netvm-link
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	target/release/netvm man > $(DESTDIR)$(PREFIX)/share/man/man8/netvm.8
+	target/release/netvm completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/netvm
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system netvm.service
+
+## prerequisites: installs what is missing, and says what
+prerequisites:
+	@missing=""; \
+	for package in $(PACKAGES) $(KERNEL); do \
+	  dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  echo "Installing with apt:$$missing"; \
+	  $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+
+clean:
+	cargo clean
