@@ -1,0 +1,106 @@
+//! The device as the vhost-user library sees it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost_user_backend::VhostUserBackend;
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS,
+};
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use vm_memory::GuestAddressSpace;
+use vmm_sys_util::epoll::EventSet;
+
+use super::config_space;
+use super::rules::{PROTOCOL_FEATURES, RINGS};
+use super::session::Endpoint;
+use super::vring::{LinkVring, RingContext, SessionMemory};
+use crate::datapath::MAX_RING_SIZE;
+use crate::datapath::command::Command;
+
+/// Virtio features offered.
+pub const FEATURES: u64 = 1 << VIRTIO_NET_F_MTU
+    | 1 << VIRTIO_NET_F_MAC
+    | 1 << VIRTIO_NET_F_MRG_RXBUF
+    | 1 << VIRTIO_NET_F_STATUS
+    | 1 << VIRTIO_RING_F_INDIRECT_DESC
+    | 1 << VIRTIO_RING_F_EVENT_IDX
+    | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+    | 1 << VIRTIO_F_VERSION_1;
+
+/// The virtio-net device of one session.
+#[derive(Debug)]
+pub struct LinkBackend {
+    endpoint: Arc<Endpoint>,
+    context: RingContext,
+}
+
+impl LinkBackend {
+    /// The device of `endpoint`.
+    pub const fn new(endpoint: Arc<Endpoint>, context: RingContext) -> Self {
+        Self { endpoint, context }
+    }
+}
+
+impl VhostUserBackend for LinkBackend {
+    type Bitmap = ();
+    type Vring = LinkVring;
+
+    fn num_queues(&self) -> usize {
+        RINGS
+    }
+
+    fn max_queue_size(&self) -> usize {
+        usize::from(MAX_RING_SIZE)
+    }
+
+    fn features(&self) -> u64 {
+        FEATURES
+    }
+
+    fn acked_features(&self, features: u64) {
+        self.endpoint.features.store(features, Relaxed);
+        self.context.request(Command::Features(features));
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        PROTOCOL_FEATURES
+    }
+
+    fn set_event_idx(&self, _enabled: bool) {
+        // It is among the features.
+    }
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        let Endpoint { mac, mtu, .. } = *self.endpoint;
+        config_space::read(mac, mtu, self.endpoint.link_up(), offset, size)
+    }
+
+    fn set_config(&self, _offset: u32, _bytes: &[u8]) -> io::Result<()> {
+        // All fields are read-only. A driver that writes must not end its VMM's session.
+        Ok(())
+    }
+
+    fn update_memory(&self, memory: SessionMemory) -> io::Result<()> {
+        self.context.request(Command::Memory(memory.memory().into_inner()));
+        Ok(())
+    }
+
+    /// No threads of the library: the packet worker has the rings.
+    fn queues_per_thread(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn handle_event(
+        &self,
+        _event: u16,
+        _set: EventSet,
+        _rings: &[LinkVring],
+        _thread: usize,
+    ) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,23 @@
+//! vhost-user sessions: who may connect, which messages pass, and what they mean for the rings.
+//!
+//! ```text
+//! frontend ── gate ── private socket ── vhost-user-backend ── vring ── commands ──▶ worker
+//! ```
+//!
+//! The [`gate`] is the only thing that reads from a frontend. It checks every message against
+//! [`rules`] before the library sees it, and puts them into an order the library accepts. The
+//! library keeps the protocol state and maps memory; its `VringT` objects are ours ([`vring`]) and
+//! turn ring life cycles into commands for the one packet worker. The library's own threads for
+//! rings are not started.
+
+pub mod backend;
+pub mod config_space;
+pub mod eventfd;
+pub mod gate;
+pub mod listener;
+pub mod message;
+pub mod private_socket;
+pub mod region;
+pub mod rules;
+pub mod session;
+pub mod vring;

@@ -1,0 +1,277 @@
+//! Rings as the vhost-user library sees them.
+//!
+//! The library keeps each ring's state in an object of a type of our choice. Ours passes
+//! everything on to the library's own, and turns what it sees into commands for the packet worker:
+//! a ring runs there while it is ready, enabled, and known in size and place.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vhost_user_backend::{VringMutex, VringStateGuard, VringStateMutGuard, VringT};
+use virtio_queue::{Error as QueueError, QueueT};
+use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+
+use crate::datapath::EndId;
+use crate::datapath::command::{Command, RingId, RingSetup, WorkerError, WorkerHandle};
+use crate::datapath::notify::Notifier;
+use crate::datapath::ring::RingLayout;
+
+/// The guest memory of a session.
+pub type SessionMemory = GuestMemoryAtomic<GuestMemoryMmap>;
+
+/// What a ring needs to know that the library cannot tell it.
+#[derive(Clone, Debug)]
+pub struct RingContext {
+    /// The end the session belongs to.
+    pub end: EndId,
+    /// The packet worker.
+    pub worker: WorkerHandle,
+}
+
+thread_local! {
+    /// Context for the rings being made on this thread, and how many were made.
+    static CONTEXT: RefCell<Option<(RingContext, usize)>> = const { RefCell::new(None) };
+}
+
+/// Runs `make`, which has the library construct its rings, with `context` for them. The library
+/// constructs rings by `VringT::new`, which takes no argument for it.
+pub fn with_context<T>(context: RingContext, make: impl FnOnce() -> T) -> T {
+    CONTEXT.set(Some((context, 0)));
+    let made = make();
+    CONTEXT.set(None);
+    made
+}
+
+impl fmt::Debug for LinkVring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The library's part has no Debug.
+        let Self { context, state, .. } = self;
+        f.debug_struct("LinkVring").field("context", context).field("state", state).finish()
+    }
+}
+
+impl RingContext {
+    /// Has the worker carry out a command. A worker that is stuck cannot be helped from here, and
+    /// must not make the other end's frontend wait: the process ends, and its supervisor starts
+    /// another, which resumes where the guests' rings are.
+    pub fn request(&self, command: Command) -> u16 {
+        match self.worker.request(self.end, command) {
+            Ok(answer) => answer,
+            Err(WorkerError::Gone) => 0,
+            Err(error @ WorkerError::Stuck) => {
+                tracing::error!(end = self.end.name(), "{error}");
+                std::process::abort();
+            }
+        }
+    }
+}
+
+/// A ring: the library's own state and what the worker was told of it.
+#[derive(Clone)]
+pub struct LinkVring {
+    inner: VringMutex<SessionMemory>,
+    /// None for a ring made outside [`with_context`], which never runs.
+    context: Option<(RingContext, RingId)>,
+    state: Arc<Mutex<RingState>>,
+}
+
+#[derive(Debug, Default)]
+struct RingState {
+    size: Option<u16>,
+    /// Guest addresses of descriptor table, available ring and used ring.
+    areas: Option<(u64, u64, u64)>,
+    ready: bool,
+    enabled: bool,
+    kick: Option<OwnedFd>,
+    call: Option<OwnedFd>,
+    error: Option<OwnedFd>,
+    started: bool,
+}
+
+impl RingState {
+    /// What the worker needs to start the ring, if it may run.
+    fn setup(&self) -> Option<io::Result<RingSetup>> {
+        let (descriptors, available, used) = self.areas?;
+        let layout = RingLayout { size: self.size?, descriptors, available, used };
+        let kick = self.kick.as_ref()?;
+        (self.ready && self.enabled).then(|| {
+            Ok(RingSetup {
+                layout,
+                kick: kick.try_clone()?,
+                call: notifier(self.call.as_ref())?,
+                error: notifier(self.error.as_ref())?,
+            })
+        })
+    }
+}
+
+fn notifier(fd: Option<&OwnedFd>) -> io::Result<Option<Notifier>> {
+    Ok(fd.map(OwnedFd::try_clone).transpose()?.map(Notifier::new))
+}
+
+impl LinkVring {
+    /// Changes the state, and has the worker start, stop or restart the ring accordingly.
+    fn change(&self, change: impl FnOnce(&mut RingState)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let Some((context, ring)) = &self.context else {
+            return;
+        };
+        if state.started {
+            let next_avail = context.request(Command::Stop(*ring));
+            self.inner.set_queue_next_avail(next_avail);
+            state.started = false;
+        }
+        match state.setup() {
+            Some(Ok(setup)) => {
+                context.request(Command::Start(*ring, setup));
+                state.started = true;
+            }
+            Some(Err(error)) => {
+                tracing::error!(end = context.end.name(), %error, "cannot keep a ring's eventfds");
+            }
+            None => {}
+        }
+    }
+
+    /// Changes an eventfd the worker writes to; the ring goes on.
+    fn change_notifier(
+        &self,
+        file: Option<File>,
+        slot: impl FnOnce(&mut RingState) -> &mut Option<OwnedFd>,
+        command: impl FnOnce(RingId, Option<Notifier>) -> Command,
+    ) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let fd = file.map(OwnedFd::from);
+        let copy = notifier(fd.as_ref());
+        *slot(&mut state) = fd;
+        if let (true, Some((context, ring))) = (state.started, &self.context) {
+            match copy {
+                Ok(notifier) => {
+                    context.request(command(*ring, notifier));
+                }
+                Err(error) => {
+                    tracing::error!(end = context.end.name(), %error, "cannot keep an eventfd");
+                }
+            }
+        }
+    }
+}
+
+impl<'a> VringStateGuard<'a, SessionMemory> for LinkVring {
+    type G = <VringMutex<SessionMemory> as VringStateGuard<'a, SessionMemory>>::G;
+}
+
+impl<'a> VringStateMutGuard<'a, SessionMemory> for LinkVring {
+    type G = <VringMutex<SessionMemory> as VringStateMutGuard<'a, SessionMemory>>::G;
+}
+
+impl VringT<SessionMemory> for LinkVring {
+    fn new(memory: SessionMemory, max_queue_size: u16) -> Result<Self, QueueError> {
+        let context = CONTEXT.with_borrow_mut(|slot| {
+            let (context, made) = slot.as_mut()?;
+            let ring = RingId::from_index(*made)?;
+            *made += 1;
+            Some((context.clone(), ring))
+        });
+        Ok(Self { inner: VringMutex::new(memory, max_queue_size)?, context, state: Arc::default() })
+    }
+
+    fn get_ref(&self) -> <Self as VringStateGuard<'_, SessionMemory>>::G {
+        self.inner.get_ref()
+    }
+
+    fn get_mut(&self) -> <Self as VringStateMutGuard<'_, SessionMemory>>::G {
+        self.inner.get_mut()
+    }
+
+    fn add_used(&self, desc_index: u16, len: u32) -> Result<(), QueueError> {
+        self.inner.add_used(desc_index, len)
+    }
+
+    fn signal_used_queue(&self) -> io::Result<()> {
+        self.inner.signal_used_queue()
+    }
+
+    fn enable_notification(&self) -> Result<bool, QueueError> {
+        self.inner.enable_notification()
+    }
+
+    fn disable_notification(&self) -> Result<(), QueueError> {
+        self.inner.disable_notification()
+    }
+
+    fn needs_notification(&self) -> Result<bool, QueueError> {
+        self.inner.needs_notification()
+    }
+
+    fn set_enabled(&self, enabled: bool) {
+        self.inner.set_enabled(enabled);
+        self.change(|state| state.enabled = enabled);
+    }
+
+    fn set_queue_info(
+        &self,
+        desc_table: u64,
+        avail_ring: u64,
+        used_ring: u64,
+    ) -> Result<(), QueueError> {
+        self.inner.set_queue_info(desc_table, avail_ring, used_ring)?;
+        self.change(|state| state.areas = Some((desc_table, avail_ring, used_ring)));
+        Ok(())
+    }
+
+    fn queue_next_avail(&self) -> u16 {
+        self.inner.queue_next_avail()
+    }
+
+    fn set_queue_next_avail(&self, base: u16) {
+        // Kept for GET_VRING_BASE of a ring that never ran. A ring that runs starts at the guest's
+        // used index.
+        self.inner.set_queue_next_avail(base);
+    }
+
+    fn set_queue_next_used(&self, index: u16) {
+        self.inner.set_queue_next_used(index);
+    }
+
+    fn queue_used_idx(&self) -> Result<u16, QueueError> {
+        self.inner.queue_used_idx()
+    }
+
+    fn set_queue_size(&self, size: u16) {
+        self.inner.set_queue_size(size);
+        self.change(|state| state.size = Some(size));
+    }
+
+    fn set_queue_event_idx(&self, enabled: bool) {
+        self.inner.set_queue_event_idx(enabled);
+    }
+
+    fn set_queue_ready(&self, ready: bool) {
+        self.inner.set_queue_ready(ready);
+        self.change(|state| state.ready = ready);
+    }
+
+    fn set_kick(&self, file: Option<File>) {
+        let copy = file.as_ref().map(File::try_clone).transpose().unwrap_or_default();
+        self.inner.set_kick(file);
+        self.change(|state| state.kick = copy.map(OwnedFd::from));
+    }
+
+    fn read_kick(&self) -> io::Result<bool> {
+        Ok(self.inner.get_ref().get_queue().ready())
+    }
+
+    fn set_call(&self, file: Option<File>) {
+        self.change_notifier(file, |state| &mut state.call, Command::Call);
+    }
+
+    fn set_err(&self, file: Option<File>) {
+        self.change_notifier(file, |state| &mut state.error, Command::Error);
+    }
+}

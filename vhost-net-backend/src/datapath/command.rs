@@ -1,0 +1,172 @@
+//! How session threads reach the worker: one command at a time, each answered before the session
+//! goes on, so that a frontend that was told "stopped" or "unmapped" can rely on it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+use vm_memory::GuestMemoryMmap;
+
+use super::EndId;
+use super::notify::Notifier;
+use super::ring::RingLayout;
+
+/// How long the worker may take to answer. Its work per turn is bounded, so it answers within
+/// milliseconds unless a frontend has found a way to block it, with an eventfd for example.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which ring of an end, by its index in the virtio-net device (virtio 1.2, 5.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingId {
+    /// Index 0: buffers the driver offers for frames it receives.
+    Receive,
+    /// Index 1: frames the driver transmits.
+    Transmit,
+}
+
+impl RingId {
+    /// The ring with this index, if there is one.
+    pub const fn from_index(index: usize) -> Option<Self> {
+        match index {
+            0 => Some(Self::Receive),
+            1 => Some(Self::Transmit),
+            _ => None,
+        }
+    }
+
+    /// `receive` or `transmit`, as seen by the driver.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Transmit => "transmit",
+        }
+    }
+}
+
+/// Everything needed to start a ring.
+#[derive(Debug)]
+pub struct RingSetup {
+    /// Where it lies.
+    pub layout: RingLayout,
+    /// Readable when the driver has made chains available.
+    pub kick: OwnedFd,
+    /// Signalled when chains were used.
+    pub call: Option<Notifier>,
+    /// Signalled when the ring stopped because of a fault.
+    pub error: Option<Notifier>,
+}
+
+/// What a session tells the worker.
+#[derive(Debug)]
+pub enum Command {
+    /// The driver's features were negotiated.
+    Features(u64),
+    /// The guest's memory is this from now on.
+    Memory(Arc<GuestMemoryMmap>),
+    /// Start this ring.
+    Start(RingId, RingSetup),
+    /// Stop this ring. The answer is its next available index.
+    Stop(RingId),
+    /// Replace the call eventfd of a running ring.
+    Call(RingId, Option<Notifier>),
+    /// Replace the error eventfd of a running ring.
+    Error(RingId, Option<Notifier>),
+    /// The frontend is gone: forget rings, memory and features.
+    Disconnect,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorkerError {
+    /// The link cannot go on.
+    #[error("The packet worker did not answer within 10 s; the link must be restarted")]
+    Stuck,
+    /// The link is being taken down.
+    #[error("The packet worker has ended")]
+    Gone,
+}
+
+/// A command under way.
+#[derive(Debug)]
+pub struct Request {
+    pub(super) end: EndId,
+    pub(super) command: Command,
+    pub(super) answer: SyncSender<u16>,
+}
+
+/// The sessions' side of the command channel.
+#[derive(Clone, Debug)]
+pub struct WorkerHandle {
+    /// None only while it is dropped.
+    requests: Option<Sender<Request>>,
+    wake: Arc<OwnedFd>,
+}
+
+/// The worker's side of the command channel.
+#[derive(Debug)]
+pub struct Requests {
+    requests: Receiver<Request>,
+    wake: Arc<OwnedFd>,
+}
+
+/// Makes a command channel.
+pub fn command_channel() -> rustix::io::Result<(WorkerHandle, Requests)> {
+    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let (sender, receiver) = channel();
+    Ok((
+        WorkerHandle { requests: Some(sender), wake: Arc::clone(&wake) },
+        Requests { requests: receiver, wake },
+    ))
+}
+
+impl WorkerHandle {
+    /// Has the worker carry out `command` for `end`, and waits until it has.
+    pub fn request(&self, end: EndId, command: Command) -> Result<u16, WorkerError> {
+        let (answer, answered) = sync_channel(1);
+        let requests = self.requests.as_ref().ok_or(WorkerError::Gone)?;
+        requests.send(Request { end, command, answer }).map_err(|_| WorkerError::Gone)?;
+        self.wake();
+        answered.recv_timeout(ANSWER_TIMEOUT).map_err(|error| match error {
+            RecvTimeoutError::Timeout => WorkerError::Stuck,
+            RecvTimeoutError::Disconnected => WorkerError::Gone,
+        })
+    }
+
+    fn wake(&self) {
+        // Full means a wake-up is pending already.
+        let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        // The worker ends when the last sender is gone; let it look after that.
+        self.requests = None;
+        self.wake();
+    }
+}
+
+/// What the worker finds when it looks for commands.
+pub(super) enum Pending {
+    Request(Request),
+    Nothing,
+    /// Every handle is gone.
+    Closed,
+}
+
+impl Requests {
+    pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    pub(super) fn next(&self) -> Pending {
+        use std::sync::mpsc::TryRecvError;
+        match self.requests.try_recv() {
+            Ok(request) => Pending::Request(request),
+            Err(TryRecvError::Empty) => Pending::Nothing,
+            Err(TryRecvError::Disconnected) => Pending::Closed,
+        }
+    }
+}

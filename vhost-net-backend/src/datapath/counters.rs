@@ -1,0 +1,56 @@
+//! Counters the worker writes and reports read.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use super::EndId;
+use super::drop_reason::DropReason;
+
+/// Counters of one end. "In" is into the link from this end, "out" is out of the link to it.
+#[derive(Debug, Default)]
+pub struct EndCounters {
+    /// Frames taken from this end, dropped ones included.
+    pub frames_in: AtomicU64,
+    /// Bytes of those frames, without virtio-net headers.
+    pub bytes_in: AtomicU64,
+    /// Frames delivered to this end.
+    pub frames_out: AtomicU64,
+    /// Bytes of those frames, without virtio-net headers.
+    pub bytes_out: AtomicU64,
+    /// Rings stopped because the driver broke the rules.
+    pub ring_faults: AtomicU64,
+    /// Whether this end can receive frames now.
+    pub up: AtomicBool,
+}
+
+/// Counters of the whole link.
+#[derive(Debug)]
+pub struct Counters {
+    ends: [EndCounters; 2],
+    drops: [[AtomicU64; DropReason::ALL.len()]; 2],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            ends: Default::default(),
+            drops: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+        }
+    }
+}
+
+impl Counters {
+    /// The counters of one end.
+    pub const fn end(&self, end: EndId) -> &EndCounters {
+        &self.ends[end.index()]
+    }
+
+    /// Counts one frame that came from `from` and was dropped for `reason`.
+    pub fn drop_frame(&self, from: EndId, reason: DropReason) {
+        self.drops[from.index()][reason.index()].fetch_add(1, Relaxed);
+    }
+
+    /// Frames that came from `from` and were dropped for `reason`.
+    pub fn drops(&self, from: EndId, reason: DropReason) -> u64 {
+        self.drops[from.index()][reason.index()].load(Relaxed)
+    }
+}

@@ -1,0 +1,86 @@
+//! Frames that shall arrive, do, and whole.
+
+use std::time::Duration;
+
+use crate::common::guest::{EVENT_IDX, Guest, INDIRECT_DESC, MRG_RXBUF};
+use crate::common::link::TestLink;
+use crate::common::{GUEST, NETVM, frame};
+
+/// A link with both ends connected, and full receive rings.
+fn pair(features: u64, size: u16) -> (TestLink, Guest, Guest) {
+    let link = TestLink::start();
+    let mut guest = Guest::new(features, size);
+    let mut netvm = Guest::new(features, size);
+    guest.connect(&link.guest_socket());
+    netvm.connect(&link.netvm_socket());
+    guest.fill_rx();
+    netvm.fill_rx();
+    (link, guest, netvm)
+}
+
+#[test]
+fn frames_pass_both_ways_unchanged() {
+    for features in [0, MRG_RXBUF, MRG_RXBUF | EVENT_IDX | INDIRECT_DESC] {
+        let (link, mut guest, mut netvm) = pair(features, 256);
+        for len in [14, 60, 64, 1000, 1514] {
+            let up = frame(NETVM, GUEST, len, 1);
+            guest.send(&up);
+            assert_eq!(netvm.receive(), up);
+            let down = frame(GUEST, NETVM, len, 2);
+            netvm.send(&down);
+            assert_eq!(guest.receive(), down);
+        }
+        let report = link.report();
+        assert_eq!((report.guest.frames_in, report.guest.frames_out), (5, 5));
+        assert_eq!((report.netvm.frames_in, report.netvm.frames_out), (5, 5));
+        assert_eq!(report.guest.bytes_in, 14 + 60 + 64 + 1000 + 1514);
+        assert!(report.drops.is_empty(), "{report:?}");
+        assert_eq!(report.guest.features & features, features);
+        assert!(report.guest.up && report.netvm.up);
+    }
+}
+
+#[test]
+fn rings_wrap_past_65536_chains_in_order() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF | EVENT_IDX, 128);
+    for round in 0..(70_000_u32 / 100) {
+        let frames: Vec<_> = (0..100)
+            .map(|number| {
+                let mut frame = frame(NETVM, GUEST, 60, 3);
+                frame[20..24].copy_from_slice(&(round * 100 + number).to_le_bytes());
+                frame
+            })
+            .collect();
+        for frame in &frames {
+            guest.post(frame);
+        }
+        guest.kick_tx();
+        guest.wait_tx();
+        for frame in &frames {
+            assert_eq!(&netvm.receive(), frame);
+        }
+        netvm.fill_rx();
+    }
+    assert!(link.report().drops.is_empty());
+}
+
+#[test]
+fn full_receive_ring_drops_and_counts_and_recovers() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    for round in 0..3 {
+        for _ in 0..60 {
+            guest.post(&frame(NETVM, GUEST, 60, round));
+        }
+        guest.kick_tx();
+        guest.wait_tx();
+    }
+    assert_eq!(link.drops("no-rx-buffer"), 180 - 64);
+    for _ in 0..64 {
+        netvm.receive();
+    }
+    assert!(netvm.receive_within(Duration::ZERO).is_none());
+    netvm.fill_rx();
+    let last = frame(NETVM, GUEST, 60, 9);
+    guest.send(&last);
+    assert_eq!(netvm.receive(), last);
+}
