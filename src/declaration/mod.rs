@@ -66,8 +66,8 @@ use self::rules::Names;
 /// Most links of one netvm, spare ones included.
 pub const LINKS_MAX: u16 = 200;
 
-/// Largest file that is read as a declaration, in bytes; 200 guests with rules take a tenth.
-const FILE_MAX: u64 = 1 << 20;
+/// Largest file that is read as a declaration, in bytes; 200 guests take a tenth of it.
+const FILE_MAX: u64 = 1 << 18;
 
 /// What the machine is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -258,7 +258,7 @@ fn check_scenario(check: &mut Check, raw: &RawDeclaration, scenario: Option<&At<
                 .help("add a [[nic]] table, such as `[[nic]]` and `class = \"network\"`"),
             );
         }
-        Scenario::Secure => {}
+        Scenario::Secure => warn_without_dns(check, raw),
         Scenario::Development => {
             let idle: Vec<&str> = [
                 ("[[nic]]", !raw.nic.is_empty()),
@@ -282,5 +282,27 @@ fn check_scenario(check: &mut Check, raw: &RawDeclaration, scenario: Option<&At<
                 );
             }
         }
+    }
+}
+
+/// A fixed uplink brings no DNS servers with it.
+fn warn_without_dns(check: &mut Check, raw: &RawDeclaration) {
+    let address = raw.uplink.as_ref().and_then(|uplink| uplink.value.address.as_ref());
+    let dns = raw.network.as_ref().is_some_and(|network| {
+        !network.value.dns.is_empty() || check.was_dropped(&network.span, "dns")
+    });
+    if let Some(At { span, .. }) = address
+        && !dns
+    {
+        check.report(
+            Problem::error(
+                "netvm::uplink::no_dns",
+                span.clone(),
+                "With a fixed uplink and no DNS server, guests can resolve their own names only",
+                "no DHCP server names one",
+            )
+            .warning()
+            .help("set `dns` in [network], such as `dns = [\"9.9.9.9\"]`"),
+        );
     }
 }

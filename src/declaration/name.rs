@@ -28,6 +28,12 @@ impl HostName {
     pub(super) fn spare(number: u16) -> Self {
         HostName(format!("spare-{number}"))
     }
+
+    /// The number of the spare link that is named exactly like this.
+    pub(super) fn spare_number(name: &str) -> Option<u16> {
+        let number = name.strip_prefix("spare-")?.parse().ok()?;
+        (HostName::spare(number).as_str() == name).then_some(number)
+    }
 }
 
 /// Why a text is not a host name.

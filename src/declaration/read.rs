@@ -127,8 +127,23 @@ fn type_problem(text: &str, mistake: &toml::de::Error) -> Problem {
         )
         .help(suggestion(value, &known));
     }
-    Problem::error("netvm::value::type", span, format!("Wrong type: {message}"), "this value")
-        .help("write a value of the expected type")
+    let wanted = message.rsplit_once("expected ").map_or("", |(_, wanted)| wanted);
+    let (wanted, fix) = match wanted {
+        "a string" => ("a text", "put the value in \"double quotes\""),
+        "i64" => ("a whole number", "write a whole number without quotes"),
+        "a boolean" => ("true or false", "write true or false, without quotes"),
+        "a sequence" => (
+            "a list",
+            "put values in [brackets]; a table that can occur several times begins with \
+             [[two brackets]]",
+        ),
+        struct_name if struct_name.starts_with("struct ") => {
+            ("a table", "begin the table with its name in [brackets] on a line of its own")
+        }
+        other => (other, "write a value of that type"),
+    };
+    Problem::error("netvm::value::type", span, "The value has the wrong type", "this value")
+        .help(format!("{wanted} is expected: {fix}"))
 }
 
 /// `did you mean ...`, if something is near, and all that is known.

@@ -51,7 +51,8 @@ pub(super) struct Names<'a> {
 impl Names<'_> {
     fn knows(&self, name: &str) -> bool {
         self.drafts.iter().filter_map(Draft::name).any(|at| at.value.as_str() == name)
-            || (1..=self.spare_links).any(|number| HostName::spare(number).as_str() == name)
+            || HostName::spare_number(name)
+                .is_some_and(|number| (1..=self.spare_links).contains(&number))
     }
 
     /// Whether the guest has no fixed address for certain.

@@ -192,7 +192,7 @@ pub(super) fn netvm_command(netvm: &NetvmVm) -> Result<Vec<OsString>, CommandLin
 
 /// What does not depend on the declaration: a q35 machine without the devices that netvm does not
 /// need, without a monitor, and with every system call filter that QEMU has.
-const MACHINE: [&str; 15] = [
+const MACHINE: [&str; 17] = [
     "-name",
     "netvm",
     "-nodefaults",
@@ -205,7 +205,9 @@ const MACHINE: [&str; 15] = [
     "-sandbox",
     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     "-machine",
-    "q35,accel=kvm,usb=off,vmport=off,smbus=off,sata=off,hpet=off,dump-guest-core=off",
+    "q35,usb=off,vmport=off,smbus=off,sata=off,hpet=off,dump-guest-core=off",
+    "-accel",
+    "kvm",
     "-cpu",
     "host",
 ];
