@@ -90,6 +90,16 @@ pub enum ImageError {
         /// Its size in bytes.
         size: u64,
     },
+    /// An image is not the one its manifest was written for.
+    #[error("{} is not what its manifest says (SHA-256 {actual}, not {expected}): build the image again", path.display())]
+    Changed {
+        /// The initramfs.
+        path: PathBuf,
+        /// The hash in the manifest.
+        expected: String,
+        /// The hash of the file.
+        actual: String,
+    },
     /// A manifest could not be written or read as JSON.
     #[error("{} is not a manifest of this version: build the image again", path.display())]
     Manifest {

@@ -4,13 +4,18 @@
 //!   dependencies, busybox, own files. Same packages, same bytes; a [`Manifest`] says what is in
 //!   it and where it came from.
 //! - [`Kernel`] finds installed kernels.
+//! - [`image`] builds netvm's own image, the same for every declaration.
+//! - [`config`] renders what differs per declaration, and appends it to the image.
 
 mod command;
+pub mod config;
 mod error;
+pub mod image;
 mod initramfs;
 mod kernel;
 mod modules;
 mod prerequisite;
+pub mod state;
 
 pub use error::ImageError;
 pub use initramfs::{AppendedFile, Compression, FORMAT, FileRecord, Initramfs, Manifest, append};

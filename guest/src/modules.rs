@@ -1,5 +1,5 @@
-//! Which module files a set of module names needs: modules.dep, modules.builtin, modules.softdep
-//! (man 5 modules.dep, man 5 modprobe.d).
+//! Which module files a set of module names needs: modules.dep, modules.builtin, modules.softdep,
+//! modules.alias (man 5 modules.dep, man 5 modprobe.d).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,13 +16,15 @@ pub struct ModuleIndex {
     modules: BTreeMap<String, (String, Vec<String>)>,
     builtin: BTreeSet<String>,
     soft: BTreeMap<String, Vec<String>>,
+    /// Modules by alias: soft dependencies often name an algorithm, "crypto-crc32c".
+    aliases: BTreeMap<String, Vec<String>>,
 }
 
 impl ModuleIndex {
     /// Reads the index files of `kernel`.
     ///
     /// # Errors
-    /// [`ImageError::Io`] when modules.dep cannot be read; the other two files may be absent.
+    /// [`ImageError::Io`] when modules.dep cannot be read; the other files may be absent.
     pub fn read(kernel: &Kernel) -> Result<ModuleIndex, ImageError> {
         let directory = kernel.modules_directory();
         let dep = directory.join("modules.dep");
@@ -33,10 +35,11 @@ impl ModuleIndex {
             &dep,
             &optional("modules.builtin"),
             &optional("modules.softdep"),
+            &optional("modules.alias"),
         ))
     }
 
-    fn parse(kernel: &str, dep: &str, builtin: &str, softdep: &str) -> ModuleIndex {
+    fn parse(kernel: &str, dep: &str, builtin: &str, softdep: &str, alias: &str) -> ModuleIndex {
         let modules = dep
             .lines()
             .filter_map(|line| line.split_once(':'))
@@ -56,11 +59,21 @@ impl ModuleIndex {
                 soft.entry(canonical(module)).or_default().extend(names);
             }
         }
+        let mut aliases = BTreeMap::<String, Vec<String>>::new();
+        for line in alias.lines() {
+            // Aliases with wildcards are devices'; soft dependencies name one thing.
+            if let ["alias", name, module] = line.split_whitespace().collect::<Vec<_>>()[..]
+                && !name.contains(['*', '?', '['])
+            {
+                aliases.entry(canonical(name)).or_default().push(canonical(module));
+            }
+        }
         ModuleIndex {
             kernel: kernel.to_owned(),
             modules,
             builtin: builtin.lines().map(name_of).collect(),
             soft,
+            aliases,
         }
     }
 
@@ -110,9 +123,12 @@ impl ModuleIndex {
             }
             // Soft dependencies may name what this kernel lacks: they are wishes.
             pending.extend(self.soft.get(&name).into_iter().flatten().map(|n| canonical(n)));
-            if let Some((path, needs)) = self.modules.get(&name) {
-                files.insert(path.clone());
-                pending.extend(needs.iter().map(|path| name_of(path)));
+            match self.modules.get(&name) {
+                Some((path, needs)) => {
+                    files.insert(path.clone());
+                    pending.extend(needs.iter().map(|path| name_of(path)));
+                }
+                None => pending.extend(self.aliases.get(&name).into_iter().flatten().cloned()),
             }
         }
         Ok(files)
@@ -166,19 +182,20 @@ mod tests {
              kernel/net/failover.ko:\n\
              kernel/v/virtio.ko.xz: kernel/v/virtio_ring.ko.zst\n\
              kernel/v/virtio_ring.ko.zst:\n\
-             kernel/crypto/crc32c.ko:\n",
+             kernel/crypto/crc32c_generic.ko:\n",
             "kernel/drivers/tty/8250.ko\n",
-            "# comment\nsoftdep virtio_net pre: crc32c absent post: virtio\n",
+            "# comment\nsoftdep virtio_net pre: crypto-crc32c absent post: virtio\n",
+            "# comment\nalias crypto-crc32c crc32c_generic\nalias pci:v0000* failover\n",
         )
     }
 
     #[test]
-    fn closure_follows_hard_and_soft_dependencies() {
+    fn closure_follows_hard_and_soft_dependencies_and_aliases() {
         let files = index().closure(["virtio_net"]).unwrap();
         assert_eq!(
             files.into_iter().collect::<Vec<_>>(),
             [
-                "kernel/crypto/crc32c.ko",
+                "kernel/crypto/crc32c_generic.ko",
                 "kernel/net/failover.ko",
                 "kernel/net/virtio-net.ko",
                 "kernel/v/virtio.ko.xz",

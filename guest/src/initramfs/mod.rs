@@ -7,6 +7,7 @@ mod append;
 mod archive;
 mod depmod;
 mod elf;
+mod firmware;
 mod host_file;
 mod manifest;
 mod provenance;
@@ -44,6 +45,7 @@ enum Item {
     Busybox,
     Modules { kernel: Kernel, names: Vec<String>, optional: bool },
     ModulesBelow { kernel: Kernel, directory: String },
+    Firmware,
 }
 
 /// Builder of one initramfs.
@@ -208,6 +210,13 @@ impl Initramfs {
         self
     }
 
+    /// The firmware files that packed modules name and that are installed in /lib/firmware. Those
+    /// that are not installed are left out: most cards do without.
+    pub fn firmware(&mut self) -> &mut Initramfs {
+        self.items.push(Item::Firmware);
+        self
+    }
+
     fn module_names<S: AsRef<str>>(
         &mut self,
         kernel: &Kernel,
@@ -255,6 +264,7 @@ struct Plan {
     tree: Tree,
     kernel: Option<(Kernel, ModuleIndex)>,
     modules: BTreeSet<String>,
+    firmware: bool,
     /// Location of every applet as `busybox --list-full` prints it, without busybox itself.
     applets: Vec<String>,
 }
@@ -297,6 +307,10 @@ impl Plan {
                 let index = self.index(kernel)?;
                 let files = index.closure(index.below(directory))?;
                 self.modules.extend(files);
+                Ok(())
+            }
+            Item::Firmware => {
+                self.firmware = true;
                 Ok(())
             }
         }
@@ -367,18 +381,31 @@ impl Plan {
         let Some((kernel, _)) = &self.kernel else {
             return Ok(());
         };
+        let kernel = kernel.clone();
         let root = Path::new("/lib/modules").join(kernel.version());
         let mut files = BTreeMap::new();
-        for path in &self.modules {
-            let source = kernel.modules_directory().join(path);
-            let plain = plain_path(path);
-            let node = Node::File { source: Source::Module(source.clone()), mode: 0o644 };
+        for path in std::mem::take(&mut self.modules) {
+            let source = kernel.modules_directory().join(&path);
+            let plain = plain_path(&path);
+            if self.firmware {
+                self.add_firmware(&source)?;
+            }
+            let node = Node::File { source: Source::Decompressed(source.clone()), mode: 0o644 };
             self.tree.insert(&root.join(plain), node)?;
             files.insert(plain.to_owned(), source);
         }
-        for (name, contents) in depmod::index(kernel, &files)? {
+        for (name, contents) in depmod::index(&kernel, &files)? {
             let node = Node::File { source: Source::Bytes(contents), mode: 0o644 };
             self.tree.insert(&root.join(name), node)?;
+        }
+        Ok(())
+    }
+
+    fn add_firmware(&mut self, module: &Path) -> Result<(), ImageError> {
+        for (name, source) in firmware::installed(module, Path::new("/lib/firmware"))? {
+            let source = host_file::resolve(&source)?.file;
+            let node = Node::File { source: Source::Decompressed(source), mode: 0o644 };
+            self.tree.insert(&Path::new("/lib/firmware").join(name), node)?;
         }
         Ok(())
     }

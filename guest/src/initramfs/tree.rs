@@ -12,8 +12,8 @@ pub(crate) enum Source {
     Bytes(Vec<u8>),
     /// A file of this host.
     Host(PathBuf),
-    /// A kernel module of this host, stored decompressed.
-    Module(PathBuf),
+    /// A kernel module or firmware file of this host, stored without its `.xz` or `.zst`.
+    Decompressed(PathBuf),
 }
 
 /// One entry of an image.

@@ -24,7 +24,9 @@ pub(super) fn write(
     let sources: BTreeSet<PathBuf> = nodes
         .values()
         .filter_map(|node| match node {
-            Node::File { source: Source::Host(path) | Source::Module(path), .. } => Some(path),
+            Node::File { source: Source::Host(path) | Source::Decompressed(path), .. } => {
+                Some(path)
+            }
             _ => None,
         })
         .cloned()
@@ -122,7 +124,7 @@ impl Recorder {
         let mut modified = false;
         let contents = match source {
             Source::Bytes(contents) => contents.clone(),
-            Source::Host(host) | Source::Module(host) => {
+            Source::Host(host) | Source::Decompressed(host) => {
                 let mut contents = std::fs::read(host).map_err(ImageError::io("read", host))?;
                 if let Some(owner) = self.owners.get(host) {
                     self.packages.insert(owner.package.clone(), owner.version.clone());
@@ -132,7 +134,7 @@ impl Recorder {
                 if modified {
                     tracing::warn!(path = %host.display(), "differs from what its package shipped");
                 }
-                if matches!(source, Source::Module(_)) {
+                if matches!(source, Source::Decompressed(_)) {
                     contents = modules::plain(host, contents)?;
                 }
                 contents
