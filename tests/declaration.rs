@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use netvm::declaration::{
-    Declaration, DeclarationError, Image, MacAddress, MacRole, Nic, PciClass, Protocol, Scenario,
-    Transport, Uplink, load, parse, schema,
+    Declaration, DeclarationError, Image, MacAddress, MacRole, Protocol, Scenario, Transport,
+    Uplink, load, parse, schema,
 };
 use netvm::vmm::Vmm;
 use proptest::prelude::*;
+use vmm_plugin::host::NicSelector;
 
 fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -49,7 +50,7 @@ fn minimal_declaration_has_the_documented_defaults() {
     let declaration = example("minimal.toml");
 
     assert_eq!(declaration.scenario, Scenario::Secure);
-    assert_eq!(declaration.nics, [Nic::Class(PciClass { value: 0x02_0000, mask: 0xff_0000 })]);
+    assert_eq!(declaration.nics, [NicSelector::Class("network".parse().unwrap())]);
     let netvm = &declaration.netvm;
     assert_eq!((netvm.vmm, netvm.vcpus, netvm.memory.mebibytes()), (Vmm::Qemu, 1, 512));
     assert_eq!((&netvm.image, netvm.user), (&Image::BuiltIn, None));
@@ -119,7 +120,7 @@ fn derived_macs_are_stable_local_unicast_and_all_different() {
 #[test]
 fn dynamic_range_is_the_longest_run_without_fixed_addresses() {
     let with_fixed = |addresses: &[&str]| {
-        let mut text = "scenario = \"secure\"\nspare_links = 1\n[[nic]]\nclass = \"wifi\"\n\
+        let mut text = "scenario = \"secure\"\nspare_links = 1\n[[nic]]\nclass = \"wireless\"\n\
                         [network]\nsubnet = \"10.0.0.0/28\"\n"
             .to_owned();
         for (number, address) in addresses.iter().enumerate() {

@@ -162,7 +162,7 @@ fn nic_syntax_is_checked() {
         ("class", "wlan"),
         ("class", "020"),
         ("platform", "../../etc"),
-        ("platform", "a,b"),
+        ("platform", "a/b"),
         ("platform", ""),
     ];
     for (key, value) in wrong {

@@ -42,6 +42,7 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vmm_plugin::host::NicSelector;
 
 pub use self::error::{DeclarationError, Findings, Problem};
 pub use self::guest::Guest;
@@ -50,7 +51,6 @@ pub use self::memory::{Memory, MemoryError};
 pub use self::name::{Domain, HostName, NameError};
 pub use self::netvm::{Image, Netvm};
 pub use self::network::Network;
-pub use self::nic::{Nic, NicSyntaxError, PciAddress, PciClass, VendorDevice};
 pub use self::pool::AddressRange;
 pub use self::ports::{PortError, PortRange};
 pub use self::rules::{Allow, Forward};
@@ -123,7 +123,7 @@ pub struct Declaration {
     /// The guest that owns the NIC; without meaning in [`Scenario::Development`].
     pub netvm: Netvm,
     /// Cards that move into netvm, the uplink first; at least one in [`Scenario::Secure`].
-    pub nics: Vec<Nic>,
+    pub nics: Vec<NicSelector>,
     /// The guests' network.
     pub network: Network,
     /// How netvm gets its outside address.

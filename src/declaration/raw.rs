@@ -96,14 +96,14 @@ pub(super) struct RawImage {
 #[schemars(rename = "Nic", extend("minProperties" = 1, "maxProperties" = 1))]
 pub(super) struct RawNic {
     /// PCI address, such as "0000:00:03.0".
-    #[schemars(regex(pattern = r"^[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$"))]
+    #[schemars(regex(pattern = r"^[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$"))]
     pub pci: Option<At<String>>,
     /// PCI vendor and device, such as "8086:10d3".
     #[schemars(regex(pattern = r"^[0-9a-fA-F]{4}:[0-9a-fA-F]{4}$"))]
     pub id: Option<At<String>>,
-    /// PCI class: "network" (every kind), "ethernet", "wifi", or its first two, four or six hex
+    /// PCI class: "network" (every kind), "ethernet", "wireless", or its first two, four or six hex
     /// digits such as "0280".
-    #[schemars(regex(pattern = r"^(network|ethernet|wifi|([0-9a-fA-F]{2}){1,3})$"))]
+    #[schemars(regex(pattern = r"^(network|ethernet|wireless|([0-9a-fA-F]{2}){1,3})$"))]
     pub class: Option<At<String>>,
     /// USB vendor and product, such as "0bda:8153". The USB controller that it is plugged into
     /// moves to netvm, with everything else on that controller.

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use vmm_plugin::host::PciAddress;
+
 use super::{Reconnect, Vmm};
-use crate::declaration::{HostName, MacAddress, Memory, PciAddress};
+use crate::declaration::{HostName, MacAddress, Memory};
 
 /// The guest end of a link, as the guest's VMM sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
