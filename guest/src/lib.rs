@@ -5,6 +5,7 @@
 //!   it and where it came from.
 //! - [`Kernel`] finds installed kernels.
 //! - [`image`] builds netvm's own image, the same for every declaration.
+//! - [`state`] reads what a running netvm reports.
 //! - [`config`] renders what differs per declaration, and appends it to the image.
 
 mod command;

@@ -7,6 +7,7 @@
 mod dnsmasq;
 mod name;
 mod ruleset;
+mod serde;
 mod sysctl;
 mod tables;
 mod validate;
