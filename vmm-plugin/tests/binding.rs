@@ -34,7 +34,11 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let machine = Machine::new(PC);
+        Self::with(PC)
+    }
+
+    fn with(text: &str) -> Self {
+        let machine = Machine::new(text);
         Self {
             kernel: Kernel::new(machine.sysfs()),
             machine,
@@ -137,6 +141,34 @@ fn bind_when_unbind_hangs_is_reported_and_undone() {
     let sysfs = run.machine.sysfs();
     let held = sysfs.text(format!("{NIC}/driver_override"));
     assert_eq!(held.as_deref(), Some("(null)"));
+}
+
+#[test]
+fn bind_turns_off_bus_mastering_left_on_by_firmware() {
+    let text = "group 3 type=DMA
+        pci 0000:00:03.0 8086:10d3 020000 group=3 bus-master";
+    let mut run = Run::with(text);
+    let config = run.machine.sysfs().path(format!("{NIC}/config"));
+    let mut expected = fs::read(&config).unwrap();
+    assert_eq!(expected[4] & 4, 4);
+    run.bind().unwrap();
+    expected[4] &= !4;
+    assert_eq!(fs::read(&config).unwrap(), expected);
+}
+
+#[test]
+fn changes_are_undone_last_first() {
+    let mut run = Run::new();
+    let mut journal = run.create();
+    let (sysfs, forward) = (run.machine.sysfs(), Path::new("/proc/sys/net/ipv4/ip_forward"));
+    for value in ["1", "2"] {
+        change::write_file(&sysfs, &mut run.kernel, &mut journal, forward, value).unwrap();
+    }
+    drop(journal);
+    let recovery = run.recover();
+    assert!(recovery.undone[0].ends_with("back to 1"), "{recovery:?}");
+    assert!(recovery.undone[1].ends_with("back to 0"), "{recovery:?}");
+    assert_eq!(sysfs.text(forward).as_deref(), Some("0"));
 }
 
 #[test]

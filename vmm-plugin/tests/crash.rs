@@ -6,6 +6,7 @@
 mod kernel;
 mod machine;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kernel::{Kernel, MOMENTS, Moment, snapshot, survive};
@@ -69,7 +70,7 @@ struct Run {
 
 impl Run {
     fn new(scene: &Scene) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = machine::directory();
         Self {
             machine: Machine::new(scene.machine),
             journal: directory.path().join("journal"),
@@ -113,7 +114,7 @@ impl Run {
 
 /// Recovery of `run` leaves exactly `before`, and a further one does nothing.
 #[track_caller]
-fn assert_healed(run: &Run, before: &std::collections::BTreeMap<PathBuf, String>, at: &str) {
+fn assert_healed(run: &Run, before: &BTreeMap<PathBuf, String>, at: &str) {
     let recovery = run.recover(&mut run.kernel());
     assert!(recovery.complete(), "{at}: {recovery:?}");
     let mut after = snapshot(run.machine.root());
@@ -148,12 +149,12 @@ fn bind_and_release_leave_the_machine_as_it_was() {
 #[test]
 fn death_at_any_effect_of_binding_is_healed() {
     for scene in &SCENES {
+        let before = snapshot(Run::new(scene).machine.root());
         let mut points = 0;
         for at in 0.. {
             let mut died = false;
             for moment in MOMENTS {
                 let run = Run::new(scene);
-                let before = snapshot(run.machine.root());
                 let mut kernel = run.dying(at, moment);
                 died |= survive(|| run.up(scene, &mut kernel)).is_none();
                 assert_healed(&run, &before, &format!("{}, {moment:?} {at}", scene.name));
@@ -170,12 +171,12 @@ fn death_at_any_effect_of_binding_is_healed() {
 #[test]
 fn death_at_any_effect_of_release_is_healed() {
     for scene in &SCENES {
+        let before = snapshot(Run::new(scene).machine.root());
         let mut points = 0;
         for at in 0.. {
             let mut died = false;
             for moment in MOMENTS {
                 let run = Run::new(scene);
-                let before = snapshot(run.machine.root());
                 let journal = run.up(scene, &mut run.kernel());
                 let mut kernel = run.dying(at, moment);
                 let sysfs = run.machine.sysfs();
@@ -196,22 +197,22 @@ fn death_at_any_effect_of_release_is_healed() {
 fn death_of_recovery_after_death_of_binding_is_healed() {
     let mut points = 0;
     for scene in &SCENES {
+        let before = snapshot(Run::new(scene).machine.root());
         let last = {
             let run = Run::new(scene);
             let mut kernel = run.kernel();
             drop(run.up(scene, &mut kernel));
             kernel.effects
         };
-        for first in 0..last {
+        for (first, cause) in (0..last).flat_map(|at| [(at, Moment::Torn), (at, Moment::After)]) {
             for second in 0.. {
                 let run = Run::new(scene);
-                let before = snapshot(run.machine.root());
-                let mut kernel = run.dying(first, Moment::After);
+                let mut kernel = run.dying(first, cause);
                 assert!(survive(|| run.up(scene, &mut kernel)).is_none());
                 let moment = MOMENTS[(first + second) % MOMENTS.len()];
                 let mut kernel = run.dying(second, moment);
                 let died = survive(|| run.recover(&mut kernel)).is_none();
-                let at = format!("{}, {first} then {moment:?} {second}", scene.name);
+                let at = format!("{}, {cause:?} {first}, {moment:?} {second}", scene.name);
                 assert_healed(&run, &before, &at);
                 points += 1;
                 if !died {

@@ -120,7 +120,8 @@ fn ssh_session_through_bridge_or_by_address_is_found() {
                    address br0 192.0.2.7/24\nssh 198.51.100.1 192.0.2.7 br0";
     let asymmetric = "link eth0 up\naddress eth0 192.0.2.7/24\nlink eth1 up\n\
                       ssh 198.51.100.1 192.0.2.7 eth1";
-    for lines in [bridged, asymmetric] {
+    let routed = "link eth0 up\naddress eth1 192.0.2.7/24\nssh 198.51.100.1 192.0.2.7 eth0";
+    for lines in [bridged, asymmetric, routed] {
         let report = with(lines, &[]);
         assert!(report.refusals().any(|f| f.id == Check::D27), "{report}");
     }

@@ -14,6 +14,8 @@ const PC: &str = "
     pci 0000:00:04.0 8086:10d3 020000 driver=e1000e net=eth1 reset=pm
     pci 0000:00:05.0 8086:2723 028000 driver=iwlwifi net=wlan0 reset=flr
     pci 0000:00:14.0 1b36:000d 0c0330 group=9 driver=xhci_hcd
+    pci 0000:00:1d.0 8086:2934 0c0300 driver=uhci_hcd
+    usb 2-1 046d:c077 on=0000:00:1d.0 product=Mouse
     usb 1-1 046d:c31c on=0000:00:14.0 product=Keyboard
     usb 1-2 0bda:8153 on=0000:00:14.0 product=LAN net=eth2
     platform fe300000.ethernet compatible=rockchip,rk3568-gmac driver=rk_gmac-dwmac net=eth3

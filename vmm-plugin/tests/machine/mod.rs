@@ -46,6 +46,11 @@ pub struct Machine {
     architecture: Architecture,
 }
 
+/// In memory where that is possible: hundreds of machines are made.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Arguments of a line.
 struct Words<'a> {
     plain: Vec<&'a str>,
@@ -78,7 +83,7 @@ impl Machine {
     /// Builds the tree that `text` describes; panics on a line it does not know.
     pub fn new(text: &str) -> Self {
         let mut machine = Self {
-            root: tempfile::tempdir().unwrap(),
+            root: directory(),
             network: NetworkFacts::default(),
             memlock: None,
             wanted: Wanted { guest_memory: 256 << 20, vmm_is_root: false },

@@ -104,7 +104,7 @@ fn before_start(facts: Facts<'_>, device: &Device, report: &mut Report) {
             Check::W13,
             subject,
             "has an option ROM",
-            "Do not run it: QEMU's rombar=0; other VMMs do not",
+            "Do not show it to the guest: rombar=0 in QEMU; cloud-hypervisor and crosvm run none",
         );
     }
     report.ok_if_silent(before, Check::W13, subject, "quiet, without an option ROM");

@@ -50,6 +50,7 @@ pub fn run(
     path::check(facts, &mut report);
     dma::check(facts, &mut report);
     limits::check(facts, &mut report);
+    report.findings.sort_by_key(|finding| finding.id);
     report.apply(overrides);
     report
 }

@@ -76,5 +76,9 @@ fn upwards(facts: Facts<'_>, device: &Device, report: &mut Report) {
             ),
         }
     }
-    report.ok_if_silent(before, Check::R8, &device.name, "every port above it keeps peers apart");
+    let text = match ancestors(&device.directory).next() {
+        Some(_) => "every port above it keeps peers apart",
+        None => "on the root bus, with no port above it",
+    };
+    report.ok_if_silent(before, Check::R8, &device.name, text);
 }

@@ -17,6 +17,8 @@ pub enum Check {
     R3,
     /// The host does not use the device.
     R4,
+    /// It does not carry this session.
+    D27,
     /// An endpoint, without virtual functions of others.
     R5,
     /// It can be reset without harm to others.
@@ -37,8 +39,6 @@ pub enum Check {
     W13,
     /// The VMM may lock the guest's memory.
     R17,
-    /// It does not carry this session.
-    D27,
 }
 
 /// What a finding means for going on.
@@ -96,7 +96,8 @@ impl Override {
     pub fn help(self) -> &'static str {
         match self {
             Self::AllowUnsafeInterrupts => {
-                "Go on although a guest may be able to inject interrupts into the host"
+                "Go on although a guest may be able to inject interrupts into the host (VFIO itself \
+                 wants vfio_iommu_type1's allow_unsafe_interrupts=1 then)"
             }
             Self::TakeFromHost => "Take a NIC the host uses: it loses that network",
             Self::AllowNoReset => "Give away a device that cannot be reset",
@@ -174,7 +175,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that was found, in the order checked.
+/// Everything that was found, ordered by check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The findings.
