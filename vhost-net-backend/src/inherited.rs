@@ -54,10 +54,16 @@ pub fn close_others() -> std::io::Result<()> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for number in open {
-        if number > 2 && !taken.contains(&number) {
-            // SAFETY: by the contract of this function nothing in the process owns descriptors
-            // yet, besides the standard streams and those in TAKEN, which are left out. A number
-            // that is no longer open is harmless (EBADF).
+        if number <= 2 || taken.contains(&number) {
+            continue;
+        }
+        // SAFETY: the number is not negative. The borrow is used for one fcntl only, which fails
+        // with EBADF if nothing is open there, as it is with the directory listed above.
+        let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+        if fcntl_getfd(borrowed).is_ok() {
+            // SAFETY: the descriptor is open, as the fcntl has shown. By the contract of this
+            // function nothing in the process owns descriptors yet, besides the standard streams
+            // and those in TAKEN, which are left out.
             unsafe { rustix::io::close(number) };
         }
     }

@@ -1,9 +1,12 @@
 //! The control channel: a connected stream socket to the process that started the link.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 use crate::report::LinkReport;
 
@@ -41,15 +44,11 @@ impl Supervisor {
     pub fn serve(&mut self, report: impl Fn() -> LinkReport) -> SupervisorEvent {
         loop {
             let mut bytes = [0; LINE_LIMIT];
-            let received =
-                self.stream.set_nonblocking(true).and_then(|()| self.stream.read(&mut bytes));
-            let count = match received {
-                Ok(0) => return SupervisorEvent::Closed,
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return SupervisorEvent::Open;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            let count = match recv(&self.stream, &mut bytes, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return SupervisorEvent::Closed,
+                Ok((count, _)) => count,
+                Err(Errno::AGAIN) => return SupervisorEvent::Open,
+                Err(Errno::INTR) => continue,
                 Err(_) => return SupervisorEvent::Closed,
             };
             for byte in bytes.iter().take(count) {
@@ -73,7 +72,6 @@ impl Supervisor {
     }
 
     fn answer(&mut self, line: &str) -> std::io::Result<()> {
-        self.stream.set_nonblocking(false)?;
         self.stream.write_all(format!("{line}\n").as_bytes())
     }
 }

@@ -5,12 +5,17 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use clap::Parser;
-use vhost_net_backend::cli::{Cli, EndName, Place, SandboxMode};
+use vhost_net_backend::cli::{Cli, EndName, Place};
 use vhost_net_backend::control::listener::{EndListener, listen};
 use vhost_net_backend::end::tap::{self, TapEnd};
 use vhost_net_backend::inherited;
 use vhost_net_backend::link::{Link, LinkConfig, NetvmConfig, VhostUserConfig};
 use vhost_net_backend::logging;
+use vhost_net_backend::sandbox::{self, Identity, Incomplete};
+
+/// Exit codes; the others are 0 for success and clap's 2 for a wrong command line.
+const FAILED: u8 = 1;
+const SANDBOX_INCOMPLETE: u8 = 3;
 
 type BoxError = Box<dyn std::error::Error>;
 
@@ -31,7 +36,7 @@ fn main() -> ExitCode {
                 eprintln!("  because: {error}");
                 source = error.source();
             }
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<Incomplete>() { SANDBOX_INCOMPLETE } else { FAILED })
         }
     }
 }
@@ -70,13 +75,8 @@ fn run(cli: Cli) -> Result<(), BoxError> {
         }
         (None, None) => unreachable!("clap asks for one of --netvm and --tap"),
     };
-    let sandbox_missing = match cli.sandbox {
-        SandboxMode::Off => Vec::new(),
-        SandboxMode::Available => vhost_net_backend::sandbox::missing(),
-        SandboxMode::Required => {
-            return Err("the sandbox is not built yet; use --sandbox available".into());
-        }
-    };
+    let identity = cli.uid.zip(cli.gid).map(|(uid, gid)| Identity { uid, gid });
+    let sandbox_missing = sandbox::enter(cli.sandbox, identity)?;
     let link = Link::start(LinkConfig {
         name: cli.name,
         guest_mac: cli.guest_mac,

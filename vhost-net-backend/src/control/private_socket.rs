@@ -6,6 +6,7 @@
 
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, listen,
     socket_with,
@@ -26,11 +27,9 @@ pub fn private_connection() -> rustix::io::Result<(UnixListener, UnixStream)> {
     let stream =
         socket_with(AddressFamily::UNIX, SocketType::STREAM, flags | SocketFlags::NONBLOCK, None)?;
     connect(&stream, &address)?;
-    let stream = UnixStream::from(stream);
-    stream.set_nonblocking(false).map_err(|error| {
-        rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL)
-    })?;
-    Ok((UnixListener::from(listener), stream))
+    let status = fcntl_getfl(&stream)?;
+    fcntl_setfl(&stream, status - OFlags::NONBLOCK)?;
+    Ok((UnixListener::from(listener), UnixStream::from(stream)))
 }
 
 #[cfg(test)]

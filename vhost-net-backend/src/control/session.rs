@@ -119,7 +119,6 @@ impl Endpoint {
     /// Starts a session on a thread of its own.
     pub fn start(self: &Arc<Self>, frontend: OwnedFd) -> std::io::Result<Session> {
         let frontend = UnixStream::from(frontend);
-        frontend.set_nonblocking(false)?;
         let done = Arc::new(AtomicBool::new(false));
         let (endpoint, socket, flag) = (Arc::clone(self), frontend.try_clone()?, Arc::clone(&done));
         let thread = std::thread::Builder::new().name(format!("gate-{}", self.id.name())).spawn(

@@ -95,6 +95,7 @@ impl TestLink {
 
 /// Asks for a report over a control channel.
 pub fn report(mut control: &UnixStream) -> LinkReport {
+    control.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
     control.write_all(b"report\n").unwrap();
     let mut line = String::new();
     BufReader::new(control).read_line(&mut line).unwrap();

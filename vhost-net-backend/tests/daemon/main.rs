@@ -1,0 +1,9 @@
+//! The daemon as a supervisor starts it: with descriptors, in its sandbox.
+#![expect(clippy::unwrap_used, reason = "an error fails the test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod daemon;
+mod sandbox;
+mod supervised;
