@@ -5,7 +5,7 @@
 mod machine;
 
 use machine::Machine;
-use vmm_plugin::host::preflight::{Check, Override, Overrides, Report};
+use vmm_plugin::host::preflight::{self, Check, Override, Overrides, Report};
 
 /// A PC on which everything is as it should be; `{}` is where a test puts its own lines.
 const GOOD: &str = "
@@ -321,6 +321,8 @@ fn w13_rom_bus_master_and_firmware_warn() {
     let unbound = format!("{} bus-master", NIC.replace("driver=igb net=eth0", ""));
     warned(&nic(&unbound), Check::W13, "bus mastering on");
     warned(&with("dmar flags=1"), Check::W13, "firmware kept");
+    assert_eq!(with("dmar flags=0\nivrs flags=2").warnings().count(), 0);
+    warned(&with("dmar flags=0\nivrs flags=1"), Check::W13, "firmware kept");
     let thunderbolt = "dmar flags=1\n\
                        file /sys/bus/thunderbolt/devices/domain0/iommu_dma_protection 1";
     assert_eq!(with(thunderbolt).warnings().count(), 0);
@@ -335,4 +337,14 @@ fn r17_memory_lock_limit_counts_guest_and_registers() {
     refused(&report, Check::R17, "needs 1152 KiB", None);
     let root = format!("{}\nguest root memory=1048576", limit(1));
     assert!(!with(&root).refused());
+}
+
+#[test]
+fn isolation_notices_a_device_that_joins_the_group_later() {
+    let mut machine = Machine::new(&format!("{GOOD}\n{NIC}"));
+    let nics = machine.nics(&[r#"{"pci": "0000:01:00.0"}"#]);
+    assert!(!preflight::isolation(&machine.sysfs(), &nics).refused());
+    machine.add("pci 0000:01:00.1 8086:1521 020000 under=0000:00:01.0 group=3");
+    let report = preflight::isolation(&machine.sysfs(), &nics);
+    refused(&report, Check::R3, "0000:01:00.1", None);
 }

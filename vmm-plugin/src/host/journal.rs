@@ -359,3 +359,41 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<Record>, usize), JournalError
     }
     Ok((records, kept))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LINES: &str = "{\"record\":\"start\",\"version\":1,\"boot\":null,\"pid\":7}\n\
+        {\"record\":\"command\",\"why\":\"x\",\"undo\":[\"true\"]}\n\
+        {\"record\":\"undone\",\"index\":1}\n";
+
+    #[test]
+    fn parse_cut_anywhere_keeps_every_whole_line() {
+        for length in 0..=LINES.len() {
+            let cut = &LINES.as_bytes()[..length];
+            let (records, kept) = parse(Path::new("journal"), cut).unwrap();
+            let whole = cut.iter().filter(|b| **b == b'\n').count();
+            assert_eq!(records.len(), whole);
+            assert!(kept == 0 || cut[kept - 1] == b'\n');
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parse_of_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = parse(Path::new("journal"), &bytes);
+        }
+
+        #[test]
+        fn parse_of_damaged_lines_keeps_whole_lines_only(at in 0..LINES.len(), byte: u8) {
+            let mut bytes = LINES.as_bytes().to_vec();
+            bytes[at] = byte;
+            if let Ok((_, kept)) = parse(Path::new("journal"), &bytes) {
+                prop_assert!(kept == 0 || bytes[kept - 1] == b'\n');
+            }
+        }
+    }
+}

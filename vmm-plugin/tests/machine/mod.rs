@@ -6,7 +6,7 @@
 //! cmdline intel_iommu=on
 //! interrupts IR-PCI-MSI IR-IO-APIC
 //! iommu dmar0 ecap=f00f5a
-//! dmar flags=5
+//! dmar flags=5                 # or `ivrs flags=2`: ACPI tables
 //! group 3 type=DMA direct=0xcd000000-0xcdffffff
 //! pci 0000:00:03.0 8086:10d3 020000 group=3 driver=e1000e net=eth0 reset=pm
 //! link eth0 up master=br0
@@ -100,14 +100,19 @@ impl Machine {
         machine.file("/sys/bus/platform/drivers_probe", "");
         machine.file("/proc/sys/kernel/random/boot_id", "boot-1\n");
         machine.directory("/dev/vfio");
+        machine.add(text);
+        machine
+    }
+
+    /// Adds what `text` describes.
+    pub fn add(&mut self, text: &str) {
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default();
             let words: Vec<&str> = line.split_whitespace().collect();
             if let Some((verb, rest)) = words.split_first() {
-                machine.line(verb, rest);
+                self.line(verb, rest);
             }
         }
-        machine
     }
 
     fn line(&mut self, verb: &str, rest: &[&str]) {
@@ -123,11 +128,8 @@ impl Machine {
                 let directory = format!("/sys/class/iommu/{}/intel-iommu", words.plain[0]);
                 self.file(&format!("{directory}/ecap"), words.get("ecap").unwrap());
             }
-            "dmar" => {
-                let mut table = vec![0u8; 48];
-                table[37] = words.get("flags").unwrap().parse().unwrap();
-                self.bytes("/sys/firmware/acpi/tables/DMAR", &table);
-            }
+            "dmar" => self.acpi("DMAR", 37, &words),
+            "ivrs" => self.acpi("IVRS", 36, &words),
             "group" => self.group(&words),
             "pci" => self.pci(&words),
             "platform" => self.platform(&words),
@@ -187,6 +189,12 @@ impl Machine {
             }
             other => panic!("no such line: {other}"),
         }
+    }
+
+    fn acpi(&self, name: &str, offset: usize, words: &Words<'_>) {
+        let mut table = vec![0u8; 48];
+        table[offset] = words.get("flags").unwrap().parse().unwrap();
+        self.bytes(&format!("/sys/firmware/acpi/tables/{name}"), &table);
     }
 
     fn group(&self, words: &Words<'_>) {

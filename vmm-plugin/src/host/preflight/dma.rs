@@ -112,13 +112,17 @@ fn before_start(facts: Facts<'_>, device: &Device, report: &mut Report) {
 
 /// W13: whether firmware kept devices from memory before the kernel did.
 fn before_boot(facts: Facts<'_>, report: &mut Report) {
-    const OPT_IN: u8 = 1 << 2;
-    // DMAR: flags in the byte behind the 36 of the ACPI header and the address width (VT-d
-    // 3.2, 8.1).
-    let table = facts.sysfs.bytes("/sys/firmware/acpi/tables/DMAR", 64);
-    let flags = table.as_deref().and_then(|bytes| bytes.get(37)).copied();
+    // Flags follow the ACPI header (36 bytes): in Intel's DMAR behind the address width, bit 2
+    // DMA_CTRL_PLATFORM_OPT_IN_FLAG (VT-d 3.2, 8.1); in AMD's IVRS at once, bit 1 DmaRemapSup
+    // (AMD IOMMU 3.07, 5.2.1).
+    let flag = |table: &str, offset: usize, bit: u8| {
+        let table = facts.sysfs.bytes(format!("/sys/firmware/acpi/tables/{table}"), 64);
+        let flags = table.as_deref().and_then(|bytes| bytes.get(offset)).copied();
+        flags.is_some_and(|flags| flags & (1 << bit) != 0)
+    };
+    let firmware = flag("DMAR", 37, 2) || flag("IVRS", 36, 1);
     let thunderbolt = facts.sysfs.flag("/sys/bus/thunderbolt/devices/domain0/iommu_dma_protection");
-    if flags.is_some_and(|f| f & OPT_IN != 0) || thunderbolt == Some(true) {
+    if firmware || thunderbolt == Some(true) {
         report.ok(Check::W13, "host", "firmware kept devices from memory before boot");
     } else {
         report.warn(
