@@ -17,7 +17,7 @@ network_policy() {
 	done
 	# Large enough for every link's share; 10 MiB at most.
 	file=/proc/sys/net/netfilter/nf_conntrack_max
-	[ ! -w "$file" ] || echo 32768 >"$file" 2>/dev/null
+	{ echo 32768 >"$file"; } 2>/dev/null
 	nft -f "$ETC/ruleset.nft" || { fail "The ruleset cannot be loaded"; return 1; }
 	put ruleset yes
 }

@@ -55,7 +55,7 @@ uplink_accept() {
 	for server in "$@"; do
 		is_address "$server" && ! in_guests "$server" && servers="$servers $server"
 	done
-	if [ "$(get uplink.address)" != "$address/$prefix" ]; then
+	if [ -n "$current" ] && [ "$(get uplink.address)" != "$address/$prefix" ]; then
 		uplink_down "$interface" "changing address"
 	fi
 	ip address replace "$address/$prefix" dev "$interface" &&

@@ -26,7 +26,7 @@ pub(super) fn configuration(config: &Config) -> String {
 # Nothing but the guests' bridge is served.
 interface=guests
 except-interface=lo
-bind-interfaces
+bind-dynamic
 user=dnsmasq
 group=dnsmasq
 

@@ -2,6 +2,8 @@
 
 #![expect(dead_code, reason = "no test file uses all of it")]
 
+pub mod netns;
+
 use std::path::Path;
 
 use netvm_image::config::{
