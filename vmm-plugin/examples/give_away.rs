@@ -1,5 +1,6 @@
 //! Gives one NIC to VFIO and takes it back, by hand: `give_away check|plan|bind|recover
-//! JOURNAL [PCI-ADDRESS [OVERRIDE]...]`.
+//! JOURNAL [NIC [OVERRIDE]...]`, where NIC is `pci=0000:00:03.0`, `id=8086:10d3`,
+//! `class=network`, `usb=0bda:8153` or `platform=fe300000.ethernet`.
 //!
 //! `bind` ends with the NIC given away and the journal left behind, as a crash would;
 //! `recover` needs only the journal. Ends with 3 when preflight refuses, 4 when something
@@ -18,7 +19,7 @@ use vmm_plugin::host::{Environment, Journal, LiveHost, NicSelector, Sysfs, Wante
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [action, journal, rest @ ..] = &arguments[..] else {
-        return Err("give_away check|plan|bind|recover JOURNAL [PCI-ADDRESS [OVERRIDE]...]".into());
+        return Err("give_away check|plan|bind|recover JOURNAL [NIC [OVERRIDE]...]".into());
     };
     let journal = Path::new(journal);
     let sysfs = Sysfs::default();
@@ -28,10 +29,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         let code = if recovery.complete() { 0 } else { 4 };
         return Ok(ExitCode::from(code));
     }
-    let (address, flags) = rest.split_first().ok_or("which NIC?")?;
+    let (nic, flags) = rest.split_first().ok_or("which NIC?")?;
     let overrides: Overrides =
         flags.iter().map(|flag| flag.parse::<Override>()).collect::<Result<_, _>>()?;
-    let nic = resolve(&sysfs, &NicSelector::Pci(address.parse()?))?;
+    let (kind, value) = nic.split_once('=').ok_or("write KIND=VALUE, as in pci=0000:00:03.0")?;
+    let selector: NicSelector = serde_json::from_value(serde_json::json!({ kind: value }))?;
+    let nic = resolve(&sysfs, &selector).map_err(|error| error.to_string())?;
     let nics = [nic];
     match action.as_str() {
         "plan" => {

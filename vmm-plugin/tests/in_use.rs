@@ -5,7 +5,7 @@
 mod machine;
 
 use machine::Machine;
-use vmm_plugin::host::preflight::{Check, Override, Overrides, Report};
+use vmm_plugin::host::preflight::{self, Check, Override, Overrides, Report};
 
 const HOST: &str = "
     cmdline intel_iommu=on iommu.strict=1
@@ -197,4 +197,30 @@ fn other_function_of_the_card_kept_by_the_host_warns() {
     assert!(!report.refused(), "{report}");
     let warning = report.warnings().next().unwrap();
     assert!(warning.finding.contains("0000:00:03.1"), "{report}");
+}
+
+#[test]
+fn usb_devices_that_leave_with_the_controller_are_named() {
+    let text = "
+        cmdline intel_iommu=on iommu.strict=1
+        interrupts IR-PCI-MSI
+        dmar flags=5
+        group 3 type=DMA
+        pci 0000:00:14.0 8086:a36d 0c0330 group=3 driver=xhci_hcd reset=flr pcie=endpoint
+        usb 1-1 0bda:8153 on=0000:00:14.0 product=LAN net=eth0
+        usb 1-2 046d:c31c on=0000:00:14.0 product=Keyboard
+    ";
+    let machine = Machine::new(text);
+    for (selector, leaves_with_it) in
+        [(r#"{"usb": "0bda:8153"}"#, false), (r#"{"pci": "0000:00:14.0"}"#, true)]
+    {
+        let nics = machine.nics(&[selector]);
+        let environment = machine.environment(&nics);
+        let sysfs = machine.sysfs();
+        let report = preflight::run(&sysfs, &nics, &environment, &Overrides::new());
+        assert!(!report.refused(), "{report}");
+        let warning = report.warnings().find(|f| f.id == Check::R4).unwrap();
+        assert!(warning.finding.contains("1-2 [046d:c31c] Keyboard"), "{report}");
+        assert_eq!(warning.finding.contains("1-1"), leaves_with_it, "{report}");
+    }
 }

@@ -55,3 +55,13 @@ pub(crate) fn devices(sysfs: &Sysfs) -> Vec<UsbDevice> {
     };
     sysfs.entries(bus).into_iter().filter_map(read).collect()
 }
+
+/// The USB devices below the host controller `name`, in words, root hubs left out.
+pub(crate) fn below(sysfs: &Sysfs, name: &DeviceName) -> Vec<String> {
+    devices(sysfs)
+        .iter()
+        .filter(|device| !device.is_root_hub())
+        .filter(|device| device.controller(sysfs).as_ref() == Some(name))
+        .map(UsbDevice::describe)
+        .collect()
+}

@@ -20,20 +20,20 @@ as_before() {
         && [ ! -e $journal ]
 }
 
-claim_that own-group-passes ends_with 0 give_away check $journal $nic
-claim_that south-bridge-refused ends_with 3 give_away check $journal 0000:00:1f.3
+claim_that own-group-passes ends_with 0 give_away check $journal pci=$nic
+claim_that south-bridge-refused ends_with 3 give_away check $journal pci=0000:00:1f.3
 claim_that south-bridge-refused-by-R3 said 'REFUSED +R3 '
 
 ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0
-claim_that nic-in-use-refused ends_with 3 give_away check $journal $nic
+claim_that nic-in-use-refused ends_with 3 give_away check $journal pci=$nic
 claim_that nic-in-use-refused-by-R4 said 'REFUSED +R4 '
 export SSH_CONNECTION='10.0.2.2 50000 10.0.2.15 22'
-claim_that session-refused ends_with 3 give_away check $journal $nic take-from-host
+claim_that session-refused ends_with 3 give_away check $journal pci=$nic take-from-host
 claim_that session-refused-by-D27 said 'REFUSED +D27 '
 unset SSH_CONNECTION
 ip address flush dev eth0; ip link set eth0 down
 
-claim_that bound ends_with 0 give_away bind $journal $nic
+claim_that bound ends_with 0 give_away bind $journal pci=$nic
 claim_that bound-read-back [ "$(driver_of $nic)" = vfio-pci ]
 sleep 60 3<>/dev/vfio/$(group_of $nic) & holder=$!
 sleep 1
@@ -46,13 +46,13 @@ claim_that recover-repeated ends_with 0 give_away recover $journal
 for file in /sys/bus/pci/devices/$nic/driver_override /sys/bus/pci/drivers/e1000e/unbind \
     /sys/bus/pci/drivers_probe; do
     name=$(basename $file)
-    code=$(kill_after_writes 1 $file give_away bind $journal $nic 2>&1 | tail -1)
+    code=$(kill_after_writes 1 $file give_away bind $journal pci=$nic 2>&1 | tail -1)
     claim_that killed-at-$name [ "$code" = 137 ]
     claim_that recovered-after-$name ends_with 0 give_away recover $journal
     claim_that as-before-after-$name as_before
 done
 for write in 1 2 3; do
-    code=$(kill_after_writes $write $journal give_away bind $journal $nic 2>&1 | tail -1)
+    code=$(kill_after_writes $write $journal give_away bind $journal pci=$nic 2>&1 | tail -1)
     claim_that killed-at-journal-$write [ "$code" = 137 ]
     claim_that recovered-after-journal-$write ends_with 0 give_away recover $journal
     claim_that as-before-after-journal-$write as_before
@@ -60,7 +60,7 @@ done
 for file in /sys/bus/pci/devices/$nic/reset /sys/bus/pci/drivers/vfio-pci/unbind \
     /sys/bus/pci/devices/$nic/driver_override /sys/bus/pci/drivers/e1000e/bind; do
     name=back-$(basename $file)
-    give_away bind $journal $nic
+    give_away bind $journal pci=$nic
     code=$(kill_after_writes 1 $file give_away recover $journal 2>&1 | tail -1)
     claim_that killed-at-$name [ "$code" = 137 ]
     claim_that recovered-after-$name ends_with 0 give_away recover $journal

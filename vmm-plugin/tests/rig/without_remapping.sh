@@ -1,6 +1,6 @@
 # The same PC with intremap=off.
 check() {
-    give_away check /run/journal 0000:00:03.0 >/tmp/said; code=$?
+    give_away check /run/journal pci=0000:00:03.0 >/tmp/said; code=$?
     cat /tmp/said >&2
     grep REFUSED /tmp/said
     [ $code = 3 ]

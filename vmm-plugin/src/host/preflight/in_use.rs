@@ -3,6 +3,7 @@
 use super::super::device::Device;
 use super::super::network::{Link, NetworkFacts};
 use super::super::nic::Nic;
+use super::super::usb;
 use super::Facts;
 use super::report::{Check, Override, Report};
 
@@ -25,7 +26,7 @@ pub(super) fn check(facts: Facts<'_>, report: &mut Report) {
         }
         elsewhere(facts, &nic.device, report);
         storage(facts, nic, report);
-        others_on_usb(nic, report);
+        others_on_usb(facts, nic, report);
         report.ok_if_silent(before, Check::R4, subject, "the host does not use it");
     }
     siblings(facts, report);
@@ -201,16 +202,20 @@ fn storage(facts: Facts<'_>, nic: &Nic, report: &mut Report) {
     }
 }
 
-fn others_on_usb(nic: &Nic, report: &mut Report) {
-    let Some(usb) = nic.usb.as_ref().filter(|usb| !usb.others.is_empty()) else {
-        return;
+/// Everything else that is plugged into a USB NIC's controller.
+fn others_on_usb(facts: Facts<'_>, nic: &Nic, report: &mut Report) {
+    let others = match &nic.usb {
+        Some(usb) => usb.others.clone(),
+        None => usb::below(facts.sysfs, &nic.device.name),
     };
-    report.warn(
-        Check::R4,
-        &nic.device.name,
-        format!("these USB devices leave the host with the NIC: {}", usb.others.join("; ")),
-        "Plug them into ports of another USB controller",
-    );
+    if !others.is_empty() {
+        report.warn(
+            Check::R4,
+            &nic.device.name,
+            format!("these USB devices leave the host with it: {}", others.join("; ")),
+            "Plug those the host needs into ports of another USB controller",
+        );
+    }
 }
 
 /// Other functions of a card keep talking to the same firmware.
