@@ -63,8 +63,9 @@ impl Namespace {
     pub fn ok(&self, command: &str) -> String {
         let output = self.run(command);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command} in {}: {error}", self.0);
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{command} in {}: {error}{text}", self.0);
+        text
     }
 
     /// Whether a shell command succeeds.
