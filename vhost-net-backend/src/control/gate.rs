@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use super::message::{Message, MessageError, wait};
 use super::rules::{Refusal, Rules};
@@ -48,12 +49,35 @@ impl Gate<'_> {
         let first = Instant::now() + FIRST_MESSAGE_TIMEOUT;
         wait(self.frontend, PollFlags::IN, Some(first)).map_err(GateError::Frontend)?;
         loop {
+            self.wait_for_message()?;
             let message = match Message::receive(self.frontend) {
                 Ok(message) => message,
                 Err(MessageError::Closed) => return Ok(()),
                 Err(error) => return Err(GateError::Frontend(error)),
             };
             self.pass(&mut rules, message)?;
+        }
+    }
+
+    /// Waits for the frontend's next message. The library ends the session when it refuses a
+    /// request, and the frontend must learn of it though it said nothing more.
+    fn wait_for_message(&self) -> Result<(), GateError> {
+        loop {
+            let mut sockets = [
+                PollFd::new(self.library, PollFlags::RDHUP),
+                PollFd::new(self.frontend, PollFlags::IN),
+            ];
+            match poll(&mut sockets, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(GateError::Frontend(error.into())),
+            }
+            let [library, frontend] = sockets.map(|socket| !socket.revents().is_empty());
+            if library {
+                return Err(GateError::Library(MessageError::Closed));
+            }
+            if frontend {
+                return Ok(());
+            }
         }
     }
 

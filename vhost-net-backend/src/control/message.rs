@@ -244,7 +244,9 @@ fn receive_exact(
             })
             .flatten()
             .collect();
-        if received.flags.contains(ReturnFlags::CTRUNC) {
+        // The space above holds a few more than asked for, because of its alignment.
+        if received.flags.contains(ReturnFlags::CTRUNC) || attached.len() > MAX_ATTACHED_FD_ENTRIES
+        {
             return Err(Incomplete::Failed(MessageError::TooManyFds));
         }
         match fds.take() {

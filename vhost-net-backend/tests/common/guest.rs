@@ -54,6 +54,13 @@ pub struct Session {
     pub error: [EventFd; 2],
 }
 
+impl Session {
+    /// Replaces the call eventfd of a ring.
+    pub fn frontend_call(&self, ring: usize, call: &EventFd) {
+        self.frontend.set_vring_call(ring, call).unwrap();
+    }
+}
+
 /// A memfd with these seals.
 pub fn memfd(len: usize, seals: SealFlags) -> File {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;

@@ -2,21 +2,9 @@
 
 use std::time::Duration;
 
-use crate::common::guest::{EVENT_IDX, Guest, INDIRECT_DESC, MRG_RXBUF};
-use crate::common::link::TestLink;
+use crate::common::guest::{EVENT_IDX, INDIRECT_DESC, MRG_RXBUF};
 use crate::common::{GUEST, NETVM, frame};
-
-/// A link with both ends connected, and full receive rings.
-fn pair(features: u64, size: u16) -> (TestLink, Guest, Guest) {
-    let link = TestLink::start();
-    let mut guest = Guest::new(features, size);
-    let mut netvm = Guest::new(features, size);
-    guest.connect(&link.guest_socket());
-    netvm.connect(&link.netvm_socket());
-    guest.fill_rx();
-    netvm.fill_rx();
-    (link, guest, netvm)
-}
+use crate::pair;
 
 #[test]
 fn frames_pass_both_ways_unchanged() {

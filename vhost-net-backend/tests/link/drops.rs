@@ -1,0 +1,151 @@
+//! Frames that must not arrive: each rule, and its legal neighbour.
+
+use std::time::Duration;
+
+use vhost_net_backend::mac::MacAddr;
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::common::driver::Desc;
+use crate::common::guest::{Guest, MRG_RXBUF};
+use crate::common::link::TestLink;
+use crate::common::{GUEST, NETVM, frame};
+use crate::pair;
+
+const OTHER: MacAddr = MacAddr::new([0x52, 0x54, 0, 0, 0, 0x77]);
+const BROADCAST: MacAddr = MacAddr::new([0xff; 6]);
+
+/// Sends `bad` and then `good` from `from`; `good` alone must arrive, and `bad` be counted.
+fn only_the_neighbour_passes(
+    link: &TestLink,
+    (from, to): (&mut Guest, &mut Guest),
+    (bad, good): (&[u8], &[u8]),
+    reason: &str,
+) {
+    let before = link.drops(reason);
+    from.send(bad);
+    from.send(good);
+    assert_eq!(to.receive(), good, "{reason}");
+    assert!(to.receive_within(Duration::ZERO).is_none());
+    assert_eq!(link.drops(reason), before + 1, "{reason}");
+}
+
+#[test]
+fn guest_can_use_no_source_but_its_own() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    let good = frame(NETVM, GUEST, 60, 1);
+    for source in [OTHER, NETVM, BROADCAST, MacAddr::new([0; 6])] {
+        let bad = frame(NETVM, source, 60, 2);
+        let ends = (&mut guest, &mut netvm);
+        only_the_neighbour_passes(&link, ends, (&bad, &good), "source-not-guest");
+    }
+}
+
+#[test]
+fn guest_can_reach_no_unicast_address_but_netvms() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    for good in [NETVM, BROADCAST, MacAddr::new([0x33, 0x33, 0, 0, 0, 1])] {
+        let (bad, good) = (frame(OTHER, GUEST, 60, 2), frame(good, GUEST, 60, 1));
+        let ends = (&mut guest, &mut netvm);
+        only_the_neighbour_passes(&link, ends, (&bad, &good), "destination-not-netvm");
+    }
+}
+
+#[test]
+fn guest_gets_only_what_is_meant_for_it() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    let good = frame(GUEST, NETVM, 60, 1);
+    let cases = [
+        (frame(OTHER, NETVM, 60, 2), "destination-not-guest"),
+        (frame(GUEST, GUEST, 60, 2), "source-is-guest"),
+        (frame(GUEST, BROADCAST, 60, 2), "source-group"),
+    ];
+    for (bad, reason) in cases {
+        let ends = (&mut netvm, &mut guest);
+        only_the_neighbour_passes(&link, ends, (&bad, &good), reason);
+    }
+    let broadcast = frame(BROADCAST, NETVM, 60, 3);
+    netvm.send(&broadcast);
+    assert_eq!(guest.receive(), broadcast);
+}
+
+#[test]
+fn frames_too_short_or_too_long_are_dropped() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    let good = frame(NETVM, GUEST, 1514, 1);
+    for (len, reason) in [(13, "frame-short"), (0, "frame-short"), (1515, "frame-long")] {
+        let bad: Vec<u8> = frame(NETVM, GUEST, len.max(14), 1).into_iter().take(len).collect();
+        let ends = (&mut guest, &mut netvm);
+        only_the_neighbour_passes(&link, ends, (&bad, &good), reason);
+    }
+}
+
+#[test]
+fn t17_chain_not_longer_than_a_header_is_dropped() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    for (len, reason) in [(1, "header-short"), (11, "header-short"), (12, "frame-short")] {
+        let before = link.drops(reason);
+        let desc = guest.write_tx(63, &[]);
+        guest.tx.set_desc(63, Desc { len, ..desc });
+        guest.tx.put_avail(63);
+        guest.tx.publish();
+        guest.kick_tx();
+        guest.wait_tx();
+        assert_eq!(link.drops(reason), before + 1, "{len}");
+    }
+    let good = frame(NETVM, GUEST, 60, 1);
+    guest.send(&good);
+    assert_eq!(netvm.receive(), good);
+}
+
+#[test]
+fn t16_chain_of_a_gibibyte_is_dropped_without_a_copy() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    // One descriptor over nearly all of the guest's memory.
+    let desc = Desc { addr: 0x10_0000, len: 6 << 20, ..Desc::default() };
+    guest.tx.set_desc(63, desc);
+    guest.tx.put_avail(63);
+    guest.tx.publish();
+    guest.kick_tx();
+    guest.wait_tx();
+    assert_eq!(link.drops("frame-long"), 1);
+    let good = frame(NETVM, GUEST, 60, 1);
+    guest.send(&good);
+    assert_eq!(netvm.receive(), good);
+}
+
+#[test]
+fn header_that_claims_an_offload_is_dropped() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    let good = frame(NETVM, GUEST, 60, 1);
+    for (offset, value) in [(0, 1_u8), (0, 4), (1, 1), (1, 5), (1, 0x80)] {
+        let before = link.drops("header-offload");
+        let desc = guest.write_tx(63, &good);
+        guest.memory.write_obj(value, GuestAddress(desc.addr + offset)).unwrap();
+        guest.tx.set_desc(63, desc);
+        guest.tx.put_avail(63);
+        guest.tx.publish();
+        guest.kick_tx();
+        guest.wait_tx();
+        assert_eq!(link.drops("header-offload"), before + 1);
+    }
+    guest.send(&good);
+    assert_eq!(netvm.receive(), good);
+}
+
+#[test]
+fn frames_for_an_absent_peer_are_taken_and_dropped() {
+    let link = TestLink::start();
+    let mut guest = Guest::new(MRG_RXBUF, 64);
+    guest.connect(&link.guest_socket());
+    for _ in 0..200 {
+        guest.send(&frame(NETVM, GUEST, 60, 1));
+    }
+    assert_eq!(link.drops("peer-down"), 200);
+    // What was sent before netvm came is not delivered to it.
+    let mut netvm = Guest::new(MRG_RXBUF, 64);
+    netvm.connect(&link.netvm_socket());
+    netvm.fill_rx();
+    let good = frame(NETVM, GUEST, 60, 9);
+    guest.send(&good);
+    assert_eq!(netvm.receive(), good);
+}
