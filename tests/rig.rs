@@ -1,0 +1,165 @@
+//! What only a whole PC can show, in the rig: every scenario of `tests/rig/` and the demonstration, each a test.
+//!
+//! `cargo test --test rig` boots a PC for each group of scenarios; `cargo test --test rig -- NAME` runs only those
+//! whose name contains NAME. `NETVM_RIG_SCRIPT=FILE cargo test --test rig -- script` runs a script of your own.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use netvm_rig::{Ending, Event, Outcome, Pc, Rig, Scenario};
+
+/// How long a scenario of `tests/rig/` may take.
+const LIMIT: Duration = Duration::from_secs(400);
+
+/// The exit code by which a scenario says that it lacks something; its last line of output says what.
+const SKIPPED: i32 = 77;
+
+/// What came of the scenarios of one PC.
+type Run = LazyLock<Outcomes, Box<dyn FnOnce() -> Outcomes + Send>>;
+type Outcomes = Result<Vec<Outcome>, String>;
+
+/// Scenarios that share a PC.
+struct Group {
+    name: &'static str,
+    pc: fn() -> Pc,
+    scenarios: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! scenarios {
+    ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("rig/", $name, ".sh")))),*] };
+}
+
+const GROUPS: &[Group] = &[
+    Group {
+        name: "pc",
+        pc: Pc::default,
+        scenarios: scenarios![
+            "refusals",
+            "crash",
+            "failures",
+            "reconnect",
+            "development",
+            "cloud-hypervisor"
+        ],
+    },
+    Group {
+        name: "intremap-off",
+        pc: without_remapping,
+        scenarios: scenarios!["no-interrupt-remapping"],
+    },
+    Group { name: "no-iommu", pc: without_iommu, scenarios: scenarios!["no-iommu"] },
+];
+
+fn without_remapping() -> Pc {
+    Pc { intremap: false, ..Pc::default() }
+}
+
+fn without_iommu() -> Pc {
+    Pc { iommu: false, ..Pc::default() }
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("rig");
+    let mut trials =
+        vec![trials_of("demo", &out, Pc::default, vec![netvm::demo::scenario()], &arguments)];
+    for group in GROUPS {
+        let scenarios = group
+            .scenarios
+            .iter()
+            .filter(|(name, _)| chosen(&arguments, name))
+            .map(|(name, script)| netvm::demo::scenario_of(name, script).timeout(LIMIT))
+            .collect();
+        trials.push(trials_of(group.name, &out, group.pc, scenarios, &arguments));
+    }
+    if let Some(path) = std::env::var_os("NETVM_RIG_SCRIPT") {
+        let script = std::fs::read_to_string(&path).expect("NETVM_RIG_SCRIPT names a script");
+        let scenario = netvm::demo::scenario_of("script", &script).timeout(LIMIT);
+        trials.push(trials_of("script", &out, Pc::default, vec![scenario], &arguments));
+    }
+    let trials = trials.into_iter().flatten().collect();
+    // One PC at a time: two cores.
+    libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
+}
+
+fn chosen(arguments: &Arguments, name: &str) -> bool {
+    arguments.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+}
+
+/// The scenarios of one PC as tests: the first that runs boots it and runs all that were chosen.
+fn trials_of(
+    group: &str,
+    out: &Path,
+    pc: fn() -> Pc,
+    scenarios: Vec<Scenario>,
+    arguments: &Arguments,
+) -> Vec<Trial> {
+    let scenarios: Vec<_> =
+        scenarios.into_iter().filter(|scenario| chosen(arguments, &scenario.name)).collect();
+    let names: Vec<_> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+    let out = out.join(group);
+    let run: Arc<Run> = Arc::new(LazyLock::new(Box::new(move || run(pc(), &scenarios, &out))));
+    let test = |name: String| {
+        let run = Arc::clone(&run);
+        Trial::ignorable_test(name.clone(), move || judge(&name, &run))
+    };
+    names.into_iter().map(test).collect()
+}
+
+fn run(pc: Pc, scenarios: &[Scenario], out: &Path) -> Outcomes {
+    let text = |error: &dyn std::error::Error| {
+        let causes = std::iter::successors(error.source(), |error| error.source());
+        causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    };
+    let programs = Path::new(env!("CARGO_BIN_EXE_netvm")).parent().unwrap_or(Path::new("."));
+    if !programs.join("netvm-link").is_file() {
+        return Err("netvm-link is not built: run `cargo build --workspace` first".to_owned());
+    }
+    let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
+    netvm::image::build_quietly(&image).map_err(|failure| format!("{:?}", failure.report))?;
+    let bundle = netvm::demo::bundle(programs, &image)
+        .installed("dnsmasq", "dnsmasq-base")
+        .installed("nft", "nftables")
+        .modules(["bridge", "nf_tables", "nft_masq", "nft_chain_nat", "nf_nat"]);
+    let mut progress = |event: &Event| eprintln!("{event:?}");
+    let mut rig = Rig::boot(&pc, &bundle, out, &mut progress).map_err(|error| text(&error))?;
+    let outcomes = scenarios
+        .iter()
+        .map(|scenario| rig.scenario(scenario, &mut progress).map_err(|error| text(&error)))
+        .collect();
+    rig.halt();
+    outcomes
+}
+
+fn judge(name: &str, run: &Run) -> Result<Completion, Failed> {
+    let outcomes = (**run).as_ref().map_err(Failed::from)?;
+    let outcome = outcomes.iter().find(|outcome| outcome.name == name).ok_or("it was not run")?;
+    if outcome.ending == Ending::Exit(SKIPPED) {
+        let log = std::fs::read_to_string(outcome.log()).unwrap_or_default();
+        let reason = log.lines().last().unwrap_or_default().to_owned();
+        println!("SKIP {name}: {reason}");
+        return Ok(Completion::ignored_with(reason));
+    }
+    let mut claims = outcome.claims.clone();
+    if name == "demo" {
+        claims.extend(netvm::demo::wire_claims(outcome).map_err(|error| error.to_string())?);
+    }
+    let failed: Vec<_> = claims
+        .iter()
+        .filter(|claim| !claim.pass)
+        .map(|claim| format!("{}: {}", claim.id, claim.evidence))
+        .collect();
+    if !outcome.passed() || !failed.is_empty() || claims.is_empty() {
+        return Err(format!(
+            "{:?}, {} claims, failed: {}\nlog: {}",
+            outcome.ending,
+            claims.len(),
+            failed.join("; "),
+            outcome.log().display()
+        )
+        .into());
+    }
+    Ok(Completion::Completed)
+}
