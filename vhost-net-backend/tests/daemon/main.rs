@@ -5,5 +5,6 @@
 mod common;
 
 mod daemon;
+mod qemu;
 mod sandbox;
 mod supervised;
