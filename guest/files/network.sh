@@ -31,11 +31,6 @@ network_bridge() {
 		parameters sysctl-guests.conf &&
 		ip address add "$(value network address)/$(value network prefix)" dev guests &&
 		ip link set guests up || { fail "The guests' bridge cannot be made"; return 1; }
-	# Declared addresses are known for good: no guest answers for another one's.
-	while read -r _ _ _ guest_mac address; do
-		[ "$address" = - ] ||
-			echo "neighbour replace $address lladdr $guest_mac dev guests nud permanent"
-	done <"$ETC/links" | ip -batch - || { fail "Neighbours cannot be set"; return 1; }
 }
 
 # Cards of links that are there and not yet ports become ports: renamed by index, isolated from
@@ -51,7 +46,10 @@ network_links() {
 		[ $# -eq 5 ] || continue
 		index=$1 guest_mac=$4
 		if [ -e "/sys/class/net/link$index" ]; then
-			log "card $name has the MAC of link$index, which is there already: not used"
+			# Said once a card, not once a second.
+			[ -e "$RUN/refused.$name" ] ||
+				log "card $name has the MAC of link$index, which is there already: not used"
+			: >"$RUN/refused.$name"
 			continue
 		fi
 		ip -batch - <<-END && bridge -batch - <<-END2 && ip link set "link$index" up || result=1

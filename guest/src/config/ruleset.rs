@@ -62,7 +62,8 @@ table bridge links {{
 	counter spoofed {{ }}
 	# Protocols and group addresses that are not served here, IPv6 and VLAN tags included.
 	counter unserved {{ }}
-	# From one port to another, or out to a card that is not the port's own.
+	# From one port to another, or out to a card that is not the port's own. Of netvm's own
+	# broadcasts a port gets what is about its guest: ARP for its addresses, its DHCP.
 	counter bridged {{ }}
 
 	set cards {{
@@ -111,6 +112,7 @@ table bridge links {{
 	chain output {{
 		type filter hook output priority filter; policy drop;
 		oifname . ether daddr @cards accept
+		ether daddr ff:ff:ff:ff:ff:ff oifname . arp daddr ip @sources accept
 {dhcp_out}		counter name bridged drop
 	}}
 }}

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use netvm_image::config::{self, Config};
+use netvm_image::state::State;
 
 /// How long anything may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -71,12 +72,6 @@ impl Namespace {
     /// Whether a shell command succeeds.
     pub fn succeeds(&self, command: &str) -> bool {
         self.run(command).status.success()
-    }
-
-    /// Frames that an interface has received.
-    pub fn received(&self, interface: &str) -> u64 {
-        let text = self.ok(&format!("cat /sys/class/net/{interface}/statistics/rx_packets"));
-        text.trim().parse().expect("the kernel prints a number")
     }
 }
 
@@ -218,7 +213,10 @@ impl Network {
 
     /// Waits until the state channel says `wanted`, and returns that line.
     pub fn wait_for(&self, wanted: &str) -> String {
-        self.wait(|| Some(self.state()).filter(|state| state.contains(wanted)), wanted)
+        let line = self.wait(|| Some(self.state()).filter(|state| state.contains(wanted)), wanted);
+        // What netvm says is what the host accepts.
+        State::parse(line.trim_end().as_bytes()).expect("netvm's state is well formed");
+        line
     }
 
     /// Tries until `probe` gives something; shows netvm's console when it does not.
