@@ -8,10 +8,12 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{FileType, SealFlags, fcntl_get_seals, fstat};
 use zerocopy::native_endian::U64;
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// One memory region in a SET_MEM_TABLE or ADD_MEM_REG message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct Region {
     /// Guest physical address.

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, fstat};
 use vhost::vhost_user::message::{
     FrontendReq, MAX_ATTACHED_FD_ENTRIES, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
 };
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::eventfd::EventfdCheck;
 use super::message::Message;
@@ -72,6 +72,9 @@ pub enum Refusal {
     /// A ring base that does not fit 16 bits.
     #[error("Ring base {0} is above 65535")]
     RingBase(u32),
+    /// SET_VRING_ENABLE with a value that means nothing.
+    #[error("SET_VRING_ENABLE with {0}, which is neither 0 nor 1")]
+    Enable(u32),
     /// A descriptor that must be an eventfd.
     #[error("{0:?} with a descriptor that is not an eventfd")]
     NotEventfd(FrontendReq),
@@ -149,7 +152,7 @@ impl Rules {
             Req::GET_FEATURES => self.features_asked = true,
             Req::SET_FEATURES => return Ok(self.set_features(message)),
             Req::SET_PROTOCOL_FEATURES => self.set_protocol_features(&message)?,
-            Req::SET_MEM_TABLE => self.set_mem_table(&message)?,
+            Req::SET_MEM_TABLE => self.set_mem_table(&mut message)?,
             Req::ADD_MEM_REG => self.add_region(&message)?,
             Req::REM_MEM_REG => self.regions = self.regions.saturating_sub(1),
             Req::SET_VRING_NUM => {
@@ -229,7 +232,7 @@ impl Rules {
     fn set_enable(&mut self, message: Message) -> Result<Admission, Refusal> {
         let (index, value) = ring_state(&message)?;
         if value > 1 {
-            return Err(Refusal::NotNegotiated(message.request));
+            return Err(Refusal::Enable(value));
         }
         if self.features.is_some() {
             if !self.has_protocol_features() {
@@ -254,11 +257,21 @@ impl Rules {
         Ok(())
     }
 
-    fn set_mem_table(&mut self, message: &Message) -> Result<(), Refusal> {
-        let regions = message.body.get(8..).unwrap_or_default().chunks_exact(REGION_LEN);
-        for (index, (bytes, file)) in regions.zip(&message.fds).enumerate() {
-            self.check_region(index, bytes, file)?;
+    /// SET_MEM_TABLE. The library wants the regions sorted by guest address; frontends need not.
+    fn set_mem_table(&mut self, message: &mut Message) -> Result<(), Refusal> {
+        let (count, bodies) = message.body.split_at_checked(8).unwrap_or_default();
+        let mut regions: Vec<(Region, OwnedFd)> = Vec::with_capacity(message.fds.len());
+        let bodies = bodies.chunks_exact(REGION_LEN);
+        for (index, (bytes, file)) in bodies.zip(message.fds.drain(..)).enumerate() {
+            regions.push((self.check_region(index, bytes, &file)?, file));
         }
+        regions.sort_by_key(|(region, _)| region.guest_address.get());
+        let mut body = count.to_vec();
+        for (region, file) in regions {
+            body.extend_from_slice(region.as_bytes());
+            message.fds.push(file);
+        }
+        message.body = body;
         self.regions = message.fds.len();
         Ok(())
     }
@@ -274,10 +287,13 @@ impl Rules {
         Ok(())
     }
 
-    fn check_region(&self, index: usize, bytes: &[u8], file: &OwnedFd) -> Result<(), Refusal> {
+    fn check_region(&self, index: usize, bytes: &[u8], file: &OwnedFd) -> Result<Region, Refusal> {
         let region = Region::read_from_bytes(bytes)
             .map_err(|_| Refusal::Region { index, source: RegionError::Empty })?;
-        region.check_file(file, self.unsealed).map_err(|source| Refusal::Region { index, source })
+        match region.check_file(file, self.unsealed) {
+            Ok(()) => Ok(region),
+            Err(source) => Err(Refusal::Region { index, source }),
+        }
     }
 
     fn check_ring_fd(&self, message: &Message) -> Result<(), Refusal> {

@@ -23,15 +23,28 @@ struct RunningRing {
     kick: OwnedFd,
     call: Option<Notifier>,
     error: Option<Notifier>,
+    state: RingState,
+}
+
+/// Whether the worker may touch a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RingState {
+    Working,
+    /// Its areas are not in the guest's memory at the moment: a frontend that changes its memory
+    /// slot by slot removes the old slot before it adds the new one.
+    Suspended,
     /// Stopped for a fault. It stays here, untouched, until the session removes it, so that its
     /// kick eventfd can be taken out of the worker's epoll set before it is closed.
-    broken: bool,
+    Broken,
 }
 
 impl RunningRing {
-    /// The ring, unless it is broken.
+    /// The ring, if it may be touched.
     const fn working(&mut self) -> Option<&mut SplitRing> {
-        if self.broken { None } else { Some(&mut self.ring) }
+        match self.state {
+            RingState::Working => Some(&mut self.ring),
+            RingState::Suspended | RingState::Broken => None,
+        }
     }
 }
 
@@ -51,7 +64,7 @@ pub struct VhostUserEnd {
 impl VhostUserEnd {
     /// Whether frames can be delivered: the driver's receive ring runs.
     pub const fn is_up(&self) -> bool {
-        matches!(self.receive, Some(RunningRing { broken: false, .. }))
+        matches!(self.receive, Some(RunningRing { state: RingState::Working, .. }))
     }
 
     /// The kick eventfd of the driver's transmit ring.
@@ -73,12 +86,14 @@ impl VhostUserEnd {
         }
     }
 
-    /// The guest's memory from now on. Rings that no longer lie in it stop.
+    /// The guest's memory from now on. Rings that do not lie in it rest until they do again.
     pub fn set_memory(&mut self, memory: Arc<GuestMemoryMmap>) {
-        for id in [RingId::Receive, RingId::Transmit] {
-            let Some(running) = self.slot(id) else { continue };
-            if let Err(fault) = running.ring.check_areas(&memory) {
-                self.stop_for(id, fault);
+        for running in [&mut self.receive, &mut self.transmit].into_iter().flatten() {
+            if running.state != RingState::Broken {
+                running.state = match running.ring.check_areas(&memory) {
+                    Ok(()) => RingState::Working,
+                    Err(_) => RingState::Suspended,
+                };
             }
         }
         self.memory = Some(memory);
@@ -103,7 +118,8 @@ impl VhostUserEnd {
                 } else {
                     self.chain = Chain::with_capacity(ring.size());
                 }
-                *self.slot(id) = Some(RunningRing { ring, kick, call, error, broken: false });
+                *self.slot(id) =
+                    Some(RunningRing { ring, kick, call, error, state: RingState::Working });
                 if id == RingId::Receive {
                     self.quiet_receive_ring();
                 }
@@ -236,7 +252,7 @@ impl VhostUserEnd {
             RingId::Transmit => &mut self.transmit,
         };
         if let Some(running) = slot {
-            running.broken = true;
+            running.state = RingState::Broken;
             if let Some(memory) = &self.memory
                 && let (Ok(true), Some(call)) = (running.ring.publish(memory), &running.call)
             {

@@ -97,3 +97,30 @@ fn path_that_is_no_socket_is_left_alone() {
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
 }
+
+#[test]
+fn idle_link_does_not_wake_up() {
+    let daemon = Daemon::start(&["--sandbox", "available"]);
+    let mut guest = Guest::new(MRG_RXBUF | EVENT_IDX, 256);
+    let mut netvm = Guest::new(MRG_RXBUF | EVENT_IDX, 256);
+    guest.fill_rx();
+    netvm.fill_rx();
+    guest.connect(&daemon.guest_socket());
+    netvm.connect(&daemon.netvm_socket());
+    exchange(&mut guest, &mut netvm);
+    let switches = || -> Vec<(String, String)> {
+        let tasks = std::fs::read_dir(daemon.proc("task")).unwrap();
+        tasks
+            .map(|task| {
+                let path = task.unwrap().path();
+                let status = std::fs::read_to_string(path.join("status")).unwrap();
+                let count = status.lines().find(|line| line.starts_with("voluntary")).unwrap();
+                (std::fs::read_to_string(path.join("comm")).unwrap(), count.to_owned())
+            })
+            .collect()
+    };
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let before = switches();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(switches(), before);
+}

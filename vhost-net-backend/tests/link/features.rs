@@ -236,3 +236,52 @@ fn ring_stops_and_resumes_at_its_base() {
         }
     }
 }
+
+#[test]
+fn t57_memory_changes_under_traffic() {
+    let (link, mut guest, mut netvm) = pair(MRG_RXBUF | EVENT_IDX, 64);
+    for round in 0..100_u8 {
+        // Slot by slot, as a frontend with CONFIGURE_MEM_SLOTS does: away, and back again.
+        let region = guest.region();
+        guest.session().frontend.remove_mem_region(&region).unwrap();
+        // The rings rest meanwhile: nothing is lost, nothing is touched.
+        let sent = frame(NETVM, GUEST, 60, round);
+        guest.post(&sent);
+        guest.kick_tx();
+        netvm.send(&frame(GUEST, NETVM, 60, 1));
+        assert!(!link.report().guest.up);
+        guest.session().frontend.add_mem_region(&region).unwrap();
+        assert_eq!(netvm.receive(), sent);
+        guest.wait_tx();
+        // And all at once.
+        guest.session().frontend.set_mem_table(&[region]).unwrap();
+        let down = frame(GUEST, NETVM, 60, round);
+        netvm.send(&down);
+        assert_eq!(guest.receive(), down);
+        guest.fill_rx();
+        netvm.fill_rx();
+    }
+    let report = link.report();
+    assert_eq!((report.guest.ring_faults, report.drops["peer-down"]), (0, 100));
+}
+
+#[test]
+fn t54_regions_in_any_order_are_taken_and_overlapping_ones_are_not() {
+    let link = TestLink::start();
+    for (bases, is_good) in [([0x80_0000, 0], true), ([0, 0x7f_0000], false)] {
+        let mut guest = Guest::new(MRG_RXBUF, 64);
+        guest.connect(&link.guest_socket());
+        let regions = bases.map(|base| {
+            let mut region = guest.region();
+            region.guest_phys_addr = base;
+            region.userspace_addr += base;
+            region
+        });
+        assert_eq!(guest.session().frontend.set_mem_table(&regions).is_ok(), is_good);
+        if is_good {
+            guest.send(&frame(NETVM, GUEST, 60, 1));
+        }
+        guest.disconnect();
+        link.report_when(|report| !report.guest.connected);
+    }
+}
