@@ -1,0 +1,23 @@
+//! The test guests that run inside the PC: an archive of a few files and a kernel.
+
+use std::path::Path;
+
+use netvm_image::{ImageError, Initramfs, Kernel};
+
+/// Modules of a test guest; it loads those for which it finds a device.
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "virtio_console", "e1000e"];
+
+pub(crate) const INIT: &str = include_str!("../files/guest-init");
+pub(crate) const UDHCPC: &str = include_str!("../files/guest-udhcpc");
+
+/// Writes the archive that every test guest boots.
+pub(crate) fn write(kernel: &Kernel, path: &Path) -> Result<(), ImageError> {
+    Initramfs::new()
+        .busybox()
+        .program("tcpdump", "tcpdump")
+        .modules(kernel, MODULES)
+        .file("/init", INIT, 0o755)
+        .file("/rig/udhcpc", UDHCPC, 0o755)
+        .write(path)
+        .map(|_| ())
+}
