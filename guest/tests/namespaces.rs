@@ -81,6 +81,10 @@ fn guests_reach_each_other_as_declared_only() {
     );
     assert_eq!(network.guests[A].ok(&format!("{FETCH}100.64.0.11/")), "page-of-b");
 
+    // Without this, c would be silent because its address is not its own yet.
+    let c = &network.guests[C];
+    network.wait(|| c.succeeds("busybox ping -c 1 -W 1 100.64.0.1").then_some(()), "echo to c");
+
     let denied = network.counter("denied");
     for (guest, what) in [
         (A, format!("{FETCH}100.64.0.11:81/")),
