@@ -59,6 +59,8 @@ pub fn init() {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
+        // When standard error is gone, saying so on standard error would be a panic.
+        .log_internal_errors(false)
         .with_filter(RateLimit::default());
     tracing_subscriber::registry().with(level).with(lines).init();
 }

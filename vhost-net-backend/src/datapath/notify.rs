@@ -2,11 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// An eventfd of the frontend that the link writes to: a ring's call or error eventfd.
 ///
 /// Whoever hands one over has checked that it is an eventfd and made it non-blocking
-/// ([`crate::control::eventfd`]). A peer that undoes this can stall its own link only, and the
-/// stall is noticed: see [`super::command`].
+/// ([`crate::control::eventfd`]).
 #[derive(Debug)]
 pub struct Notifier(OwnedFd);
 
@@ -16,9 +17,16 @@ impl Notifier {
         Self(eventfd)
     }
 
-    /// Signals the eventfd. A full counter is a signal that is already pending; any other error
-    /// hurts only the frontend that gave the descriptor.
+    /// Signals the eventfd, unless its counter is full: then a signal is pending already.
+    ///
+    /// The frontend shares the descriptor's flags and can make it blocking again, so the room in
+    /// the counter is looked at first. A frontend that fills it between the look and the write
+    /// stalls its own link, which is noticed: see [`super::command`].
     pub fn signal(&self) {
-        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut room = [PollFd::new(&self.0, PollFlags::OUT)];
+        if poll(&mut room, Some(&now)) == Ok(1) {
+            let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        }
     }
 }

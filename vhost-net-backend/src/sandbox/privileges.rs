@@ -2,7 +2,8 @@
 
 use caps::CapSet;
 use rustix::process::{
-    DumpableBehavior, Gid, Resource, Rlimit, Uid, geteuid, set_dumpable_behavior, setrlimit,
+    DumpableBehavior, Gid, Resource, Rlimit, Uid, geteuid, getrlimit, set_dumpable_behavior,
+    setrlimit,
 };
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -12,15 +13,16 @@ use super::{Identity, PartError};
 /// each, and messages in flight.
 const MAX_FDS: u64 = 1280;
 
-/// Limits what the process may use: no core dumps (they would hold the guests' memory), no files,
-/// few descriptors.
+/// Limits what the process may use: no core dumps (they would hold the guests' memory), and few
+/// descriptors. There is no limit on file sizes, as standard error may be a file.
 pub fn limit() -> Result<(), PartError> {
-    let set = |resource, value| {
+    let set = |resource, value: u64| {
+        // Without privilege a limit can be lowered only.
+        let value = getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
         setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
             .map_err(PartError::system("set resource limits"))
     };
     set(Resource::Core, 0)?;
-    set(Resource::Fsize, 0)?;
     set(Resource::Nofile, MAX_FDS)
 }
 
