@@ -15,8 +15,18 @@ netvm_up() {
 has_uplink() { netvm status 2>/dev/null | grep -q "^uplink *10\."; }
 uplink_or_end() { has_uplink || ! kill -0 $up 2>/dev/null; }
 
-# guest NAME [VMM]: a guest with the very flags that netvm prints for it.
-guest() { eval "GUEST_VMM=${2:-qemu} GUEST_MEMORY=flags guest-start $1 $(netvm flags "$1" --vmm "${2:-qemu}" --memory 128M)"; }
+# guest NAME [VMM]: a guest with the very flags that netvm prints for it; prints its address when it has one.
+# The emulated PC's nested virtualisation sometimes loses a guest at its first instructions: that one is started anew.
+guest() {
+    guest_start "$@"
+    guest-wait "$1" && return 0
+    [ -s "/run/rig/guest/$1/console" ] && return 1
+    note "guest $1 was lost before its kernel said a word; once more"
+    guest-stop "$1" 2>/dev/null
+    guest_start "$@"
+    guest-wait "$1"
+}
+guest_start() { eval "GUEST_VMM=${2:-qemu} GUEST_MEMORY=flags guest-start $1 $(netvm flags "$1" --vmm "${2:-qemu}" --memory 128M)"; }
 
 # get GUEST ADDRESS PORT: what a web server answers to a guest. (Debian 12's static busybox wget crashes.)
 get() { guest-sh "$1" "printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 $2 $3 | sed '1,/^\r*\$/d' | grep ."; }

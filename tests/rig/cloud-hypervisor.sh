@@ -7,8 +7,7 @@ export NETVM_DECLARATION=$OUT/netvm.toml
 sed 's/^vmm = .*/vmm = "cloud-hypervisor"/' /etc/netvm/netvm.toml >"$NETVM_DECLARATION"
 netvm_up up.txt || fail "netvm did not come up"
 claim netvm-on-cloud-hypervisor pass "$(netvm status | grep '^uplink')"
-guest a cloud-hypervisor
-address=$(guest-wait a)
+address=$(guest a cloud-hypervisor)
 claim guest-address "$([ "$address" = 100.127.77.10 ] && echo pass || echo fail)" "${address:-none}"
 page=$(outside_to a)
 claim internet "$([ "$page" = "this is the outside" ] && echo pass || echo fail)" "$page"

@@ -20,10 +20,8 @@ up=$!
 wait_for 30 "netvm up" netvm status || fail "$(cat "$OUT/up.txt")"
 cat "$OUT/up.txt"
 claim warning "$(grep -q INSECURE "$OUT/up.txt" && grep -q "exposed to the Internet" "$OUT/up.txt" && echo pass || echo fail)" "$(grep -m 1 INSECURE "$OUT/up.txt")"
-guest a
-guest b
-a=$(guest-wait a)
-b=$(guest-wait b)
+a=$(guest a)
+b=$(guest b)
 claim addresses "$([ "$a" = 100.127.77.10 ] && [ -n "$b" ] && echo pass || echo fail)" "a has $a, b has $b"
 page=$(outside_to a)
 claim internet "$([ "$page" = "this is the outside" ] && echo pass || echo fail)" "$page"
