@@ -11,6 +11,7 @@ pub mod exit;
 pub mod flags;
 pub mod identity;
 pub mod image;
+pub mod leases;
 pub mod plan;
 pub mod prepare;
 pub mod render;

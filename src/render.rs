@@ -3,6 +3,7 @@
 use netvm_image::config::{self, Config, ConfigError, InvalidValue, RenderedFile};
 
 use crate::declaration::{Declaration, HostName, MacAddress, Protocol, Transport, Uplink};
+use crate::leases::Known;
 
 /// Why a declaration that is valid in itself cannot be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +16,8 @@ pub enum RenderError {
     Config(#[from] ConfigError),
 }
 
-/// The files that are appended to netvm's image.
-pub fn netvm(declaration: &Declaration) -> Result<Vec<RenderedFile>, RenderError> {
+/// The files that are appended to netvm's image. `leases` are what dynamic guests hold already.
+pub fn netvm(declaration: &Declaration, leases: &Known) -> Result<Vec<RenderedFile>, RenderError> {
     let network = &declaration.network;
     let links = declaration.guests.iter().map(|guest| {
         Ok(config::Link {
@@ -24,6 +25,7 @@ pub fn netvm(declaration: &Declaration) -> Result<Vec<RenderedFile>, RenderError
             card_mac: mac(guest.card_mac)?,
             guest_mac: mac(guest.mac)?,
             guest_address: guest.address,
+            lease: leases.get(guest.name.as_str()).copied(),
         })
     });
     let allow = declaration.allows.iter().map(|allow| {

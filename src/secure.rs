@@ -8,12 +8,12 @@ use vmm_plugin::host::nic::Nic;
 use vmm_plugin::host::sysfs::Sysfs;
 
 use crate::declaration::{Declaration, Guest};
-use crate::identity;
 use crate::plan::{Part, Start, Step};
 use crate::render::{self, RenderError};
 use crate::run::paths::RunDir;
 use crate::run::process::Identity;
 use crate::vmm::{CommandLineError, LinkCard, NetvmVm, Reconnect, VfioDevice, Vmm, netvm_command};
+use crate::{identity, leases};
 
 /// How long netvm has from its start to a loaded ruleset, in seconds.
 const START_SECONDS: u64 = 120;
@@ -70,7 +70,7 @@ pub fn steps(
     }
     steps.push(Step::Initramfs {
         image: parts.initramfs.clone(),
-        files: render::netvm(declaration)?,
+        files: render::netvm(declaration, &leases::load(&run.leases(), declaration))?,
         path: run.initramfs(),
     });
     for (guest, index) in declaration.guests.iter().zip(0..) {

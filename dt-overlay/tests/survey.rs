@@ -11,8 +11,9 @@ fn compile(source: &str) -> Vec<u8> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("dtc runs: package device-tree-compiler");
-    std::io::Write::write_all(&mut dtc.stdin.take().unwrap(), source.as_bytes()).unwrap();
-    let output = dtc.wait_with_output().unwrap();
+    std::io::Write::write_all(&mut dtc.stdin.take().expect("it was piped"), source.as_bytes())
+        .expect("dtc reads its input");
+    let output = dtc.wait_with_output().expect("dtc ends");
     assert!(output.status.success());
     output.stdout
 }

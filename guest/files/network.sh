@@ -78,6 +78,8 @@ network_service() {
 		[ "$ends" -le "$SERVICE_ENDS" ] || { fail "dnsmasq ends again and again"; return 1; }
 	fi
 	[ -e "$RUN/resolv.conf" ] || : >"$RUN/resolv.conf"
+	# Leases of the netvm before; dnsmasq reports each to the lease script when it starts.
+	[ -e "$RUN/leases" ] || cp "$ETC/leases" "$RUN/leases"
 	dnsmasq --keep-in-foreground --log-facility=- --pid-file= --conf-file="$ETC/dnsmasq.conf" &
 	echo $! >"$RUN/dnsmasq.pid"
 }

@@ -3,6 +3,7 @@
 
 mod support;
 
+use netvm_image::config::KnownLease;
 use support::netns::{self, Network, unavailable};
 
 macro_rules! skip_unless_available {
@@ -237,6 +238,22 @@ fn leased_address_is_the_links_while_the_lease_lasts() {
         root = network.root().display()
     ));
     assert!(!c.succeeds("busybox ping -c 1 -W 1 100.64.0.1"), "the lease is over");
+}
+
+#[test]
+fn lease_of_an_earlier_netvm_is_the_links_from_the_start() {
+    skip_unless_available!();
+    let mut config = support::config();
+    let address = support::parse("100.64.0.107");
+    // Far enough for any clock: the year 2096.
+    config.links[C].lease = Some(KnownLease { address, expires: 4_000_000_000 });
+    let mut network = Network::new(&config);
+    network.start();
+    let c = &network.guests[C];
+    c.ok("ip address add 100.64.0.107/24 dev eth0");
+    network.wait(|| c.succeeds("busybox ping -c 1 -W 1 100.64.0.1").then_some(()), "echo reply");
+    c.ok("ip address replace 100.64.0.108/24 dev eth0; ip address del 100.64.0.107/24 dev eth0");
+    assert!(!c.succeeds("busybox ping -c 1 -W 1 100.64.0.1"), "that is not its lease");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use netvm_image::config::{
-    Allow, Config, ConfigError, Forward, HostName, Protocol, RenderedFile, Uplink, render,
+    Allow, Config, ConfigError, Forward, HostName, KnownLease, Protocol, RenderedFile, Uplink,
+    render,
 };
 use proptest::prelude::*;
 use support::{config, link, parse, text};
@@ -28,12 +29,17 @@ fn check_golden(name: &str, files: &[RenderedFile]) {
     }
 }
 
+fn lease(address: &str) -> KnownLease {
+    KnownLease { address: parse(address), expires: 1_800_000_000 }
+}
+
 /// A configuration with every feature.
 fn everything() -> Config {
     let mut config = config();
     config.uplink = Uplink::Static { address: parse("192.0.2.7/24"), gateway: parse("192.0.2.1") };
     config.dns = vec![parse("9.9.9.9"), parse("192.0.2.53")];
     config.nics = vec![parse("52:54:00:12:34:56")];
+    config.links[2].lease = Some(lease("100.64.0.107"));
     let allow =
         |from, to, protocol, ports| Allow { from: parse(from), to: parse(to), protocol, ports };
     config.allow.extend([
@@ -148,6 +154,10 @@ fn render_contradictions_are_refused() {
     assert!(matches!(refused(&|c| c.address = parse("100.64.0.10")), E::Duplicate { .. }));
     assert!(matches!(refused(&|c| c.address = parse("100.64.0.150")), E::Range(..)));
     assert!(matches!(refused(&|c| c.dynamic_range = None), E::NoRange(_)));
+    for address in ["100.64.0.10", "100.64.1.107"] {
+        assert!(matches!(refused(&|c| c.links[2].lease = Some(lease(address))), E::Lease(..)));
+    }
+    assert!(matches!(refused(&|c| c.links[0].lease = Some(lease("100.64.0.107"))), E::Lease(..)));
     assert!(matches!(refused(&|c| c.mtu = 100), E::Mtu(100)));
     assert!(matches!(refused(&|c| c.links[0].name = parse("b")), E::Duplicate { .. }));
     assert!(matches!(refused(&|c| c.links[0].guest_mac = c.netvm_mac), E::Duplicate { .. }));

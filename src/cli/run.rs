@@ -32,10 +32,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with any error.
     pub fn new(exit: Exit, error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self {
-            exit,
-            report: miette::IntoDiagnostic::into_diagnostic(Err::<(), _>(error)).unwrap_err(),
-        }
+        Self { exit, report: miette::Report::from_err(error) }
     }
 }
 

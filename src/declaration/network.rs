@@ -45,7 +45,7 @@ pub struct Network {
     pub domain: Domain,
     /// DNS servers that netvm asks; empty: what the uplink's DHCP server says.
     pub dns: Vec<Ipv4Addr>,
-    /// Largest IP packet on the links in bytes, 576 to 9000.
+    /// Largest IP packet on the links in bytes, 1280 to 9000.
     pub mtu: u16,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn check_network(check: &mut Check, raw: Option<&At<RawNetwork>>) -> 
         ("netvm::network::domain", "a domain", fix),
     );
     let dns = check_dns(check, &raw.dns, subnet);
-    let mtu = check.number(span, "mtu", raw.mtu.as_ref(), 576..=9000, "netvm::network::mtu");
+    let mtu = check.number(span, "mtu", raw.mtu.as_ref(), 1280..=9000, "netvm::network::mtu");
     Some(Network {
         subnet: subnet?,
         address: address?,

@@ -131,7 +131,7 @@ pub(super) struct RawNetwork {
     #[serde(default)]
     pub dns: Vec<At<String>>,
     /// Largest IP packet on the links, in bytes. Default: 1500.
-    #[schemars(range(min = 576, max = 9000))]
+    #[schemars(range(min = 1280, max = 9000))]
     pub mtu: Option<At<i64>>,
 }
 

@@ -109,5 +109,5 @@ step "netvm down: the NIC goes back to the host"
 netvm down >>"$OUT/down.txt" 2>&1 || fail "netvm down: $(cat "$OUT/down.txt")"
 wait $up
 claim nic-back-again "$([ "$(driver_of $nic)" = "$host_driver" ] && echo pass || echo fail)" "driver $(driver_of $nic)"
-left=$(find /run/netvm -mindepth 1 ! -name lock ! -name 'journal.last' ! -name '*.log*' 2>/dev/null)
+left=$(find /run/netvm -mindepth 1 ! -name lock ! -name 'journal.last' ! -name leases.json ! -name '*.log*' 2>/dev/null)
 claim nothing-left "$([ -z "$left" ] && echo pass || echo fail)" "left in /run/netvm: ${left:-nothing}"

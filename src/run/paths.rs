@@ -54,6 +54,11 @@ impl RunDir {
         self.root.join("console.log")
     }
 
+    /// The leases that netvm reported last, for the next one.
+    pub fn leases(&self) -> PathBuf {
+        self.root.join("leases.json")
+    }
+
     /// The image with this declaration's configuration appended.
     pub fn initramfs(&self) -> PathBuf {
         self.netvm().join("initramfs")

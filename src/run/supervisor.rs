@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use netvm_image::state::State;
+use netvm_image::state::{Lease, State};
 
 use super::channel::{BoundedLog, Channel};
 use super::control::Request;
 use super::lines::printable;
 use super::machine::Machine;
 use super::process::Process;
+use crate::leases;
 use crate::status::{self, Fixed};
 
 /// Why a run ends.
@@ -80,6 +82,7 @@ pub struct Supervisor {
     signals: UnixStream,
     sources: HashMap<RawFd, Source>,
     deaths: Vec<Vec<Instant>>,
+    saved_leases: Vec<Lease>,
 }
 
 impl Supervisor {
@@ -103,6 +106,19 @@ impl Supervisor {
             signals,
             sources: HashMap::new(),
             deaths,
+            saved_leases: Vec::new(),
+        }
+    }
+
+    /// Writes netvm's leases to `path` if they have changed, for the next netvm.
+    pub fn save_leases(&mut self, path: &Path) {
+        let Some((state, _)) = &self.told.state else { return };
+        if state.leases == self.saved_leases {
+            return;
+        }
+        match leases::save(path, &state.leases) {
+            Ok(()) => self.saved_leases.clone_from(&state.leases),
+            Err(error) => tracing::warn!("cannot keep netvm's leases: {error}"),
         }
     }
 

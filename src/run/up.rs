@@ -20,8 +20,8 @@ use super::supervisor::{Channels, Outcome, Supervisor};
 use crate::plan::{Plan, Step};
 use crate::status::Fixed;
 
-/// How often it is looked at whether the NIC's IOMMU group still holds nothing else.
-const ISOLATION_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked at whether the NIC's IOMMU group still holds nothing else, and leases are kept.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a run failed. Whatever had been made is undone.
 #[derive(Debug, thiserror::Error)]
@@ -116,9 +116,12 @@ fn supervise(
         Err(error) => return (Some(machine), Err(UpError::Watch(io::Error::other(error)))),
     };
     let id = manager.add_subscriber(Supervisor::new(machine, fixed, channels, control, signals));
-    let result = watch(&mut manager, id, sysfs, plan);
+    let result = watch(&mut manager, id, run, sysfs, plan);
     match manager.remove_subscriber(id) {
-        Ok(supervisor) => (Some(supervisor.machine), result),
+        Ok(mut supervisor) => {
+            supervisor.save_leases(&run.leases());
+            (Some(supervisor.machine), result)
+        }
         Err(error) => (None, Err(UpError::Watch(io::Error::other(error)))),
     }
 }
@@ -126,6 +129,7 @@ fn supervise(
 fn watch(
     manager: &mut EventManager<Supervisor>,
     id: event_manager::SubscriberId,
+    run: &RunDir,
     sysfs: &Sysfs,
     plan: &Plan,
 ) -> Result<(), UpError> {
@@ -141,7 +145,7 @@ fn watch(
     let nics = plan.nics();
     let mut looked = Instant::now();
     loop {
-        let pause = if waiting.is_some() { Duration::from_millis(500) } else { ISOLATION_EVERY };
+        let pause = if waiting.is_some() { Duration::from_millis(500) } else { LOOK_EVERY };
         manager
             .run_with_timeout(i32::try_from(pause.as_millis()).unwrap_or(i32::MAX))
             .map_err(other)?;
@@ -169,8 +173,9 @@ fn watch(
                 _ => {}
             }
         }
-        if looked.elapsed() >= ISOLATION_EVERY && !nics.is_empty() {
+        if looked.elapsed() >= LOOK_EVERY && !nics.is_empty() {
             looked = Instant::now();
+            supervisor.save_leases(&run.leases());
             if let Some(finding) = preflight::isolation(sysfs, &nics).refusals().next() {
                 return Err(UpError::Died(format!("the NIC is no longer alone: {finding}")));
             }

@@ -2,8 +2,8 @@
 
 use super::Config;
 
-/// Lease time in seconds. Short: a netvm that was restarted learns dynamic addresses again at
-/// renewal, half of it at the latest.
+/// Lease time in seconds. Short: a netvm that was restarted without knowing the leases of the one
+/// before learns dynamic addresses again at renewal, after half of it.
 const LEASE_SECONDS: u32 = 600;
 
 /// The main configuration file.
@@ -68,6 +68,19 @@ pub(super) fn dhcp_hosts(config: &Config) -> String {
                 file.push_str(&format!("{},{address},{}\n", link.guest_mac, link.name));
             }
             None => file.push_str(&format!("{},{}\n", link.guest_mac, link.name)),
+        }
+    }
+    file
+}
+
+/// What the lease file begins with: expiry, MAC, address, name, no client id.
+pub(super) fn leases(config: &Config) -> String {
+    let mut file = String::new();
+    for link in &config.links {
+        if let Some(lease) = &link.lease {
+            let (expires, mac, address, name) =
+                (lease.expires, link.guest_mac, lease.address, &link.name);
+            file.push_str(&format!("{expires} {mac} {address} {name} *\n"));
         }
     }
     file

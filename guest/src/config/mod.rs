@@ -84,6 +84,17 @@ pub struct Link {
     pub guest_mac: MacAddress,
     /// The guest's address; absent: one of [`Config::dynamic_range`].
     pub guest_address: Option<Ipv4Addr>,
+    /// What a guest without an address of its own leased from an earlier netvm and still uses.
+    pub lease: Option<KnownLease>,
+}
+
+/// A dynamic address that a guest holds already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownLease {
+    /// The address, one of [`Config::dynamic_range`].
+    pub address: Ipv4Addr,
+    /// When it ends, in seconds since 1970; 0: never.
+    pub expires: u64,
 }
 
 /// A protocol that a rule speaks about.
@@ -148,6 +159,7 @@ pub fn render(config: &Config) -> Result<Vec<RenderedFile>, ConfigError> {
         file("dhcp-hosts", dnsmasq::dhcp_hosts(config)),
         file("dnsmasq.conf", dnsmasq::configuration(config)),
         file("hosts", dnsmasq::hosts(config)),
+        file("leases", dnsmasq::leases(config)),
         file("links", tables::links(config)),
         file("network", tables::network(config)),
         file("ruleset.nft", ruleset::ruleset(config)),

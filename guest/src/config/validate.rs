@@ -39,6 +39,9 @@ pub enum ConfigError {
     /// There are guests without an address and no range to take one from.
     #[error("Guest {0} has no address and there is no dynamic range")]
     NoRange(String),
+    /// A lease is of no use: the guest has an address of its own, or it is not of the range.
+    #[error("Guest {0} cannot hold a lease of {1}")]
+    Lease(String, Ipv4Addr),
     /// The MTU is out of bounds.
     #[error("MTU {0} is not between 1280 and 65521")]
     Mtu(u16),
@@ -142,6 +145,13 @@ fn links(config: &Config) -> Result<(), ConfigError> {
         if let Some(address) = link.guest_address {
             host_address(config, &format!("Address of guest {}", link.name), address)?;
             unique("Address", &mut addresses, &address)?;
+        }
+        if let Some(lease) = &link.lease {
+            let range = config.dynamic_range.filter(|_| link.guest_address.is_none());
+            if !range.is_some_and(|(first, last)| (first..=last).contains(&lease.address)) {
+                return Err(ConfigError::Lease(link.name.to_string(), lease.address));
+            }
+            unique("Address", &mut addresses, &lease.address)?;
         }
     }
     for nic in &config.nics {

@@ -24,6 +24,7 @@ pub fn link(name: &str, octet: u8, address: Option<&str>) -> Link {
         card_mac: mac(0xca),
         guest_mac: mac(0xee),
         guest_address: address.map(parse),
+        lease: None,
     }
 }
 
