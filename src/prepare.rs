@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use netvm_image::Manifest;
 use vmm_plugin::host::environment::{Environment, Wanted};
 use vmm_plugin::host::network::NetworkError;
 use vmm_plugin::host::nic::{Nic, ResolveError, resolve_all};
@@ -211,7 +212,27 @@ fn image(
             return None;
         }
     }
+    if declaration.netvm.image == Image::BuiltIn {
+        missing.extend(missing_modules(&declaration.netvm.modules, directory));
+    }
     Some((kernel, initramfs))
+}
+
+/// Declared modules that the built-in image was not built with.
+fn missing_modules(modules: &[String], directory: &Path) -> Option<Missing> {
+    if modules.is_empty() {
+        return None;
+    }
+    let manifest = Manifest::read(&directory.join(netvm_image::image::MANIFEST)).ok();
+    let absent: Vec<_> = modules
+        .iter()
+        .filter(|module| !manifest.as_ref().is_some_and(|manifest| manifest.has_module(module)))
+        .cloned()
+        .collect();
+    (!absent.is_empty()).then(|| Missing {
+        what: format!("netvm's image is without the declared modules {}", absent.join(", ")),
+        action: format!("netvm image build --module {}", modules.join(" --module ")),
+    })
 }
 
 fn readable(path: &Path) -> io::Result<()> {

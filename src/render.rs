@@ -65,6 +65,12 @@ pub fn netvm(declaration: &Declaration, leases: &Known) -> Result<Vec<RenderedFi
         },
         // Every Ethernet card that is no link: the host does not know the NIC's MAC for certain.
         nics: Vec::new(),
+        modules: declaration
+            .netvm
+            .modules
+            .iter()
+            .map(|module| module.parse())
+            .collect::<Result<_, InvalidValue>>()?,
         links: links.collect::<Result<_, InvalidValue>>()?,
         dynamic_range: declaration.dynamic_range().map(|range| (range.first, range.last)),
         allow: allow.collect::<Result<_, InvalidValue>>()?,

@@ -39,6 +39,7 @@ fn everything() -> Config {
     config.uplink = Uplink::Static { address: parse("192.0.2.7/24"), gateway: parse("192.0.2.1") };
     config.dns = vec![parse("9.9.9.9"), parse("192.0.2.53")];
     config.nics = vec![parse("52:54:00:12:34:56")];
+    config.modules = vec![parse("iwlwifi"), parse("cfg80211")];
     config.links[2].lease = Some(lease("100.64.0.107"));
     let allow =
         |from, to, protocol, ports| Allow { from: parse(from), to: parse(to), protocol, ports };

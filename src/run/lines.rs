@@ -97,6 +97,19 @@ mod tests {
         assert_eq!(lines(4, &[b"12345", b"6789\nok\n"]), (vec!["ok".into()], 1));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn lines_cut_anywhere_are_the_same_and_bounded(
+            bytes in proptest::collection::vec(proptest::sample::select(b"ab\n\r\x00\xff".as_slice()), 0..200),
+            cut in 0_usize..200,
+        ) {
+            let (first, second) = bytes.split_at(cut.min(bytes.len()));
+            let whole = lines(10, &[&bytes]);
+            proptest::prop_assert_eq!(&whole, &lines(10, &[first, second]));
+            proptest::prop_assert!(whole.0.iter().all(|line| line.chars().count() <= 10));
+        }
+    }
+
     #[test]
     fn control_characters_do_not_reach_a_terminal() {
         assert_eq!(printable(b"\x1b[31mred\x07"), ".[31mred.");

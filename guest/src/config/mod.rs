@@ -18,7 +18,7 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 
-pub use name::{Domain, HostName, InvalidValue, MacAddress};
+pub use name::{Domain, HostName, InvalidValue, MacAddress, ModuleName};
 pub use validate::ConfigError;
 
 use crate::ImageError;
@@ -49,6 +49,8 @@ pub struct Config {
     pub uplink: Uplink,
     /// The native cards that may become the uplink. Empty: every Ethernet card that is no link.
     pub nics: Vec<MacAddress>,
+    /// Kernel modules to load besides those that the devices ask for.
+    pub modules: Vec<ModuleName>,
     /// One per guest, spare links included. The index of a link is its identity in policy.
     pub links: Vec<Link>,
     /// First and last address for guests without one of their own; absent: there are none.
@@ -161,6 +163,7 @@ pub fn render(config: &Config) -> Result<Vec<RenderedFile>, ConfigError> {
         file("hosts", dnsmasq::hosts(config)),
         file("leases", dnsmasq::leases(config)),
         file("links", tables::links(config)),
+        file("modules", tables::modules(config)),
         file("network", tables::network(config)),
         file("ruleset.nft", ruleset::ruleset(config)),
         file("sysctl-guests.conf", sysctl::guests()),

@@ -127,6 +127,35 @@ impl FromStr for Domain {
     }
 }
 
+/// The name of a kernel module: letters, digits, `_` and `-`, at most 64 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleName(String);
+
+impl ModuleName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ModuleName {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<ModuleName, InvalidValue> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        // A leading hyphen would be an option of modprobe.
+        if (1..=64).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-') {
+            Ok(ModuleName(text.to_owned()))
+        } else {
+            Err(InvalidValue {
+                value: text.to_owned(),
+                wanted: "a module's name: letters, digits, _ and -, at most 64 characters",
+            })
+        }
+    }
+}
+
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

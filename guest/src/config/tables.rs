@@ -13,6 +13,11 @@ pub(super) fn links(config: &Config) -> String {
     table
 }
 
+/// One kernel module a line.
+pub(super) fn modules(config: &Config) -> String {
+    config.modules.iter().map(|module| format!("{}\n", module.as_str())).collect()
+}
+
 /// netvm's side of the guests' network: key and value.
 pub(super) fn network(config: &Config) -> String {
     format!(

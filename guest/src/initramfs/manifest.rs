@@ -55,6 +55,15 @@ pub struct FileRecord {
 }
 
 impl Manifest {
+    /// Whether a kernel module is packed; `-` and `_` are the same in its name.
+    #[must_use]
+    pub fn has_module(&self, name: &str) -> bool {
+        let wanted = name.replace('-', "_");
+        self.files.iter().filter_map(|file| file.path.rsplit('/').next()).any(|file| {
+            file.split_once(".ko").is_some_and(|(stem, _)| stem.replace('-', "_") == wanted)
+        })
+    }
+
     /// The packaged files that were changed on this host after installation.
     pub fn modified(&self) -> impl Iterator<Item = &FileRecord> {
         self.files.iter().filter(|file| file.modified)

@@ -4,8 +4,6 @@
 //! Each is bounded in length and every field is checked; what is left can be shown to a user, and
 //! nothing on the host may be decided by it but what is shown.
 
-mod reader;
-
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -13,8 +11,6 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::config::{HostName, MacAddress};
-
-pub use reader::Reader;
 
 /// Longest line in bytes, without its newline.
 pub const MAX_LINE: usize = 8192;

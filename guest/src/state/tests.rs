@@ -83,46 +83,7 @@ fn parse_more_leases_or_servers_than_allowed_is_refused() {
     assert!(State::parse(many.as_bytes()).is_err());
 }
 
-#[test]
-fn reader_overlong_line_is_reported_once_and_the_next_one_is_read() {
-    let mut reader = Reader::new();
-    for _ in 0..1000 {
-        assert!(reader.push(&[b'x'; 1000]).is_empty());
-    }
-    let states = reader.push(format!("x\n\r\n{READY}\r\n{{}}\n").as_bytes());
-    assert_eq!(states.len(), 3);
-    assert_eq!(states[0], Err(StateError::TooLong));
-    assert!(states[1].is_ok());
-    assert!(matches!(states[2], Err(StateError::Malformed(_))));
-}
-
 proptest! {
-    #[test]
-    fn reader_any_bytes_in_any_pieces_never_panics_and_stays_bounded(
-        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 0..12),
-    ) {
-        let mut reader = Reader::new();
-        for piece in &pieces {
-            for state in reader.push(piece) {
-                prop_assert!(state.is_err());
-            }
-        }
-    }
-
-    #[test]
-    fn reader_cut_anywhere_reads_the_same(cuts in prop::collection::vec(0..READY.len(), 0..6)) {
-        let mut cuts = cuts;
-        cuts.sort_unstable();
-        let mut reader = Reader::new();
-        let mut from = 0;
-        for cut in cuts {
-            prop_assert!(reader.push(&READY.as_bytes()[from..cut]).is_empty());
-            from = cut;
-        }
-        prop_assert!(reader.push(&READY.as_bytes()[from..]).is_empty());
-        prop_assert_eq!(reader.push(b"\n"), vec![State::parse(READY.as_bytes())]);
-    }
-
     #[test]
     fn parse_line_with_one_byte_changed_is_refused_or_still_printable(
         at in 0..READY.len(),

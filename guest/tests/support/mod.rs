@@ -40,6 +40,7 @@ pub fn config() -> Config {
         mtu: 1500,
         uplink: Uplink::Dhcp,
         nics: vec![],
+        modules: vec![],
         links: vec![
             link("a", 0xa, Some("100.64.0.10")),
             link("b", 0xb, Some("100.64.0.11")),
