@@ -26,5 +26,9 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
         )
         .init();
+    // Commands in messages are there to be copied: they are not broken over lines.
+    let options = || miette::MietteHandlerOpts::new().wrap_lines(false);
+    // It fails only when it is called twice.
+    let _ = miette::set_hook(Box::new(move |_| Box::new(options().build())));
     run(cli).into()
 }
