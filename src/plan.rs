@@ -85,16 +85,16 @@ pub enum Step {
         /// Who may open it.
         owner: Identity,
     },
-    /// Run a command that changes the host's network (`development` only).
+    /// Run a command: load a module, or change the host's network (`development` only).
     Command {
         /// Its words.
         argv: Vec<OsString>,
         /// The words of the command that undoes it, if it needs one of its own.
         undo: Option<Vec<OsString>>,
     },
-    /// Write a kernel setting (`development` only).
+    /// Write a kernel setting.
     Setting {
-        /// Below `/proc/sys`.
+        /// Below `/proc/sys` or `/sys`.
         path: PathBuf,
         /// What to write.
         value: String,

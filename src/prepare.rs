@@ -7,7 +7,7 @@ use netvm_image::Manifest;
 use vmm_plugin::host::environment::{Environment, Wanted};
 use vmm_plugin::host::network::NetworkError;
 use vmm_plugin::host::nic::{Nic, ResolveError, resolve_all};
-use vmm_plugin::host::preflight::{self, Overrides, Report};
+use vmm_plugin::host::preflight::{self, Override, Overrides, Report};
 use vmm_plugin::host::sysfs::Sysfs;
 
 use crate::declaration::{Declaration, Image, Scenario};
@@ -135,7 +135,19 @@ pub fn prepare(
         match (link, binary, image) {
             (Some(link), Some(binary), Some((kernel, initramfs))) => {
                 let reconnect = qemu_reconnect(&binary, declaration.netvm.vmm);
-                let parts = secure::Parts { link, binary, kernel, initramfs, vmm, reconnect };
+                let unsafe_interrupts = report.findings.iter().any(|finding| {
+                    finding.overridden
+                        && finding.overridable == Some(Override::AllowUnsafeInterrupts)
+                });
+                let parts = secure::Parts {
+                    link,
+                    binary,
+                    kernel,
+                    initramfs,
+                    vmm,
+                    reconnect,
+                    unsafe_interrupts,
+                };
                 (secure::steps(declaration, sysfs, &nics, options.run, &parts)?, missing)
             }
             _ => (Vec::new(), missing),

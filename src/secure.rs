@@ -36,6 +36,8 @@ pub struct Parts {
     pub vmm: Identity,
     /// How it is told to connect again, if it is QEMU.
     pub reconnect: Reconnect,
+    /// Whether the operator overrode the refusal of interrupts that are not remapped.
+    pub unsafe_interrupts: bool,
 }
 
 /// Why there is no plan.
@@ -90,9 +92,18 @@ pub fn steps(
         let sockets = vec![run.guest_socket(guest.name.as_str()), netvm_end];
         steps.push(start(Part::Link(guest.name.to_string()), argv, None, sockets));
     }
+    let modprobe = |module| {
+        let argv = ["modprobe", module].map(OsString::from).to_vec();
+        Step::Command { argv, undo: None }
+    };
     if !sysfs.exists("/sys/bus/pci/drivers/vfio-pci") {
-        let argv = ["modprobe", "vfio-pci"].map(OsString::from).to_vec();
-        steps.push(Step::Command { argv, undo: None });
+        steps.push(modprobe("vfio-pci"));
+    }
+    if parts.unsafe_interrupts {
+        // VFIO has a refusal of its own.
+        steps.push(modprobe("vfio_iommu_type1"));
+        let path = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts".into();
+        steps.push(Step::Setting { path, value: "Y".to_owned() });
     }
     steps.push(Step::Bind { nics: nics.to_vec(), writes: binding::plan(sysfs, nics) });
     let mut granted = Vec::new();

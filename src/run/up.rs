@@ -5,9 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, SubscriberOps as _};
+use netvm_image::state::Phase;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmm_plugin::host::preflight;
 use vmm_plugin::host::preflight::Overrides;
 use vmm_plugin::host::sysfs::Sysfs;
@@ -82,7 +83,8 @@ fn lift_memlock() -> io::Result<()> {
 fn signals() -> io::Result<UnixStream> {
     let (reader, writer) = UnixStream::pair()?;
     reader.set_nonblocking(true)?;
-    for signal in [SIGTERM, SIGINT] {
+    // A terminal that goes away must not leave the NIC with nobody.
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
         signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
     }
     Ok(reader)
@@ -157,7 +159,10 @@ fn watch(
         }
         if let Some(deadline) = waiting {
             match &supervisor.told.state {
-                Some((state, _)) if state.ruleset => {
+                Some((state, _)) if state.phase == Phase::Failed => {
+                    return Err(UpError::Died(format!("netvm gave up: {}", state.reason)));
+                }
+                Some((state, _)) if state.ruleset && state.phase != Phase::Starting => {
                     ready(&format!("netvm: {}", state.phase));
                     waiting = None;
                 }

@@ -33,12 +33,19 @@ pub struct Row {
 }
 
 const ROW: usize = 84;
-const TOP: usize = 64;
+const TOP: usize = 84;
+/// What the columns are: where their names begin.
+const COLUMNS: [(usize, &str); 4] = [
+    (24, "guests"),
+    (270, "links: one sandboxed process each"),
+    (530, "routes"),
+    (780, "NIC, behind the IOMMU"),
+];
 
 impl Display for Drawing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.links.len().max(2);
-        let height = TOP + rows * ROW + 24;
+        let height = TOP + rows * ROW;
         let body = rows * ROW - 24;
         writeln!(
             f,
@@ -47,6 +54,9 @@ impl Display for Drawing {
 <text x="24" y="36" font-size="18" fill="#1f2933">{}</text>"##,
             escape(&self.title)
         )?;
+        for (x, name) in COLUMNS {
+            writeln!(f, r##"<text x="{x}" y="{}" fill="#5b6672">{name}</text>"##, TOP - 14)?;
+        }
         for (index, row) in self.links.iter().enumerate() {
             let y = TOP + index * ROW;
             let middle = y + 30;
