@@ -8,12 +8,12 @@ export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(if $(SU
 
 # What the rig, netvm's image and the tests are made of.
 PACKAGES := gcc libc6-dev busybox-static cpio device-tree-compiler dnsmasq-base iproute2 kmod nftables \
-            qemu-system-x86 seabios strace tcpdump
+            procps qemu-system-x86 seabios strace tcpdump
 # Any kernel with modules will do; Debian and Ubuntu name it differently.
 KERNEL := $(if $(shell ls -d /boot/vmlinuz-*-amd64 /boot/vmlinuz-*-generic 2>/dev/null),,$(shell \
             if grep -q '^ID=ubuntu' /etc/os-release; then echo linux-image-generic; else echo linux-image-amd64; fi))
 
-.PHONY: demo test lint rig install prerequisites clean
+.PHONY: demo test lint install prerequisites clean
 
 ## demo: the whole thing at work in an emulated PC; results in netvm-demo/
 demo: prerequisites
@@ -22,14 +22,14 @@ demo: prerequisites
 
 ## test: everything that CI runs
 test: prerequisites lint
-	cargo test --workspace --exclude netvm-rig
-	cargo test -p netvm-rig
+	cargo build --workspace
+	cargo test --workspace
 
 ## lint: formatting, clippy, documentation; no root, no packages
 lint:
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 ## install: the commands, man page and completions below $(DESTDIR)$(PREFIX)
 PREFIX ?= /usr/local

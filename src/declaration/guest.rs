@@ -37,7 +37,7 @@ pub struct Guest {
     pub vmm: Vmm,
     /// Its memory, 16 MiB to 1 TiB.
     pub memory: Memory,
-    /// User id that may connect to its end of the link, if not the caller's own.
+    /// User id that may connect to its end of the link, if not root.
     pub user: Option<u32>,
     /// Whether it is a spare link.
     pub spare: bool,

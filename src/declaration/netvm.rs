@@ -41,7 +41,7 @@ pub struct Netvm {
     pub cmdline: Vec<String>,
     /// Kernel modules besides those of the NIC: `[A-Za-z0-9_-]+`.
     pub modules: Vec<String>,
-    /// User id of the VMM's process, if not the caller's own.
+    /// User id of the VMM's process, if not the one that is set aside for it.
     pub user: Option<u32>,
 }
 
