@@ -72,7 +72,8 @@ pub(super) struct RawNetvm {
     /// Kernel modules that netvm loads besides those that its NIC needs.
     #[serde(default)]
     pub modules: Vec<At<String>>,
-    /// Numeric id of the user that the VMM runs as. Default: the user who starts netvm.
+    /// Numeric id of the user that the VMM runs as. Default: one that is set aside
+    /// for it, 1879048192.
     #[schemars(range(min = 0, max = 4_294_967_294_u32))]
     pub user: Option<At<i64>>,
 }
@@ -166,8 +167,7 @@ pub(super) struct RawGuest {
     /// Its memory as `netvm flags` prints it, such as "2G". Default: "512M".
     #[schemars(regex(pattern = r"^[0-9]+[MG]$"))]
     pub memory: Option<At<String>>,
-    /// Numeric id of the user whose VMM may connect to the link. Default: the user who starts
-    /// netvm.
+    /// Numeric id of the user whose VMM may connect to the link. Default: 0, root.
     #[schemars(range(min = 0, max = 4_294_967_294_u32))]
     pub user: Option<At<i64>>,
 }
