@@ -1,0 +1,143 @@
+//! What `netvm plan` says, and so what `netvm up` does, in which order, on a machine of files.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use netvm::declaration::{self, Declaration};
+use netvm::plan::{Part, Step};
+use netvm::run::paths::RunDir;
+use netvm::run::process::Identity;
+use netvm::secure::{self, Parts};
+use netvm::vmm::Reconnect;
+use vmm_plugin::host::nic::{Nic, resolve_all};
+use vmm_plugin::host::sysfs::Sysfs;
+
+fn declaration(vmm: &str) -> Declaration {
+    let text = format!(
+        r#"
+        scenario = "secure"
+        spare_links = 1
+        netvm = {{ vmm = "{vmm}" }}
+        nic = [{{ pci = "0000:00:03.0" }}]
+        guest = [{{ name = "a", vmm = "cloud-hypervisor" }}, {{ name = "b", vmm = "qemu", user = 1000 }}]
+        "#
+    );
+    let parsed = declaration::parse("netvm.toml", &text);
+    parsed.unwrap_or_else(|findings| panic!("{:?}", miette::Report::new(findings))).declaration
+}
+
+/// One e1000e with its driver, in IOMMU group 7; vfio-pci is loaded.
+fn machine(root: &Path) -> (Sysfs, Vec<Nic>) {
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().expect("it is below the root")).expect("writable");
+        fs::write(path, text).expect("writable");
+    };
+    let link = |path: &str, target: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().expect("it is below the root")).expect("writable");
+        symlink(target, path).expect("writable");
+    };
+    let device = "sys/devices/pci0000:00/0000:00:03.0";
+    for (name, text) in [
+        ("vendor", "0x8086"),
+        ("device", "0x10d3"),
+        ("class", "0x020000"),
+        ("driver_override", "(null)"),
+    ] {
+        write(&format!("{device}/{name}"), text);
+    }
+    write("sys/bus/pci/drivers/e1000e/unbind", "");
+    write("sys/bus/pci/drivers/vfio-pci/bind", "");
+    link(&format!("{device}/driver"), "../../../bus/pci/drivers/e1000e");
+    link(&format!("{device}/iommu_group"), "../../../kernel/iommu_groups/7");
+    link("sys/bus/pci/devices/0000:00:03.0", "../../../devices/pci0000:00/0000:00:03.0");
+    link(
+        "sys/kernel/iommu_groups/7/devices/0000:00:03.0",
+        "../../../../devices/pci0000:00/0000:00:03.0",
+    );
+    let sysfs = Sysfs::new(root);
+    let nics = resolve_all(&sysfs, &declaration("qemu").nics).expect("the NIC is there");
+    (sysfs, nics)
+}
+
+fn steps(declaration: &Declaration, unsafe_interrupts: bool) -> Vec<Step> {
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    let (sysfs, nics) = machine(directory.path());
+    let parts = Parts {
+        link: "/usr/bin/netvm-link".into(),
+        binary: "/usr/bin/vmm".into(),
+        kernel: "/image/vmlinuz".into(),
+        initramfs: "/image/initramfs".into(),
+        vmm: Identity { uid: 4000, gid: 104 },
+        reconnect: Reconnect::Seconds,
+        unsafe_interrupts,
+    };
+    let run = RunDir::new(directory.path().join("run"));
+    secure::steps(declaration, &sysfs, &nics, &run, &parts).expect("it can be planned")
+}
+
+fn text(steps: &[Step]) -> Vec<String> {
+    let lines = steps.iter().flat_map(Step::lines);
+    lines.map(|line| format!("{} {}", line.step, line.what)).collect()
+}
+
+#[test]
+fn the_nic_leaves_the_host_after_the_links_and_just_before_netvm() {
+    let lines = text(&steps(&declaration("qemu"), false));
+    let at = |words: &[&str]| {
+        let found = lines.iter().position(|line| words.iter().all(|word| line.contains(word)));
+        found.unwrap_or_else(|| panic!("{words:?} in {lines:#?}"))
+    };
+    let order = [
+        at(&["listen", "control.sock"]),
+        at(&["fifo", "state"]),
+        at(&["start", "--name a"]),
+        at(&["start", "--name b"]),
+        at(&["start", "--name spare-1"]),
+        at(&["write", "driver_override <- vfio-pci"]),
+        at(&["write", "drivers/e1000e/unbind <- 0000:00:03.0"]),
+        at(&["write", "drivers_probe <- 0000:00:03.0"]),
+        at(&["chown", "/dev/vfio/7"]),
+        at(&["start", "/usr/bin/vmm"]),
+        at(&["await"]),
+    ];
+    assert!(order.is_sorted(), "{order:?} in {lines:#?}");
+}
+
+#[test]
+fn every_link_has_a_user_of_its_own_and_only_its_vmms_may_connect() {
+    let steps = steps(&declaration("qemu"), false);
+    let mut users = std::collections::BTreeSet::new();
+    for step in &steps {
+        let Step::Start(start) = step else { continue };
+        let words: Vec<_> = start.argv.iter().map(|word| word.to_string_lossy()).collect();
+        let after = |name: &str| {
+            words.iter().position(|word| word == name).map(|at| words[at + 1].to_string())
+        };
+        match &start.part {
+            Part::Link(guest) => {
+                assert!(users.insert(after("--uid")), "{guest} shares its user");
+                assert_eq!(after("--netvm-uid").as_deref(), Some("4000"), "{guest}");
+                let owner = if guest == "b" { "1000" } else { "0" };
+                assert_eq!(after("--guest-uid").as_deref(), Some(owner), "{guest}");
+                let unsealed = (guest == "a").then_some("guest");
+                assert_eq!(after("--unsealed").as_deref(), unsealed, "{guest}");
+            }
+            Part::Netvm => assert_eq!(start.identity, Some(Identity { uid: 4000, gid: 104 })),
+            Part::Dnsmasq => panic!("there is no dnsmasq on a secure host"),
+        }
+    }
+    assert_eq!(users.len(), 3);
+}
+
+#[test]
+fn unsafe_interrupts_are_allowed_only_when_overridden() {
+    let declaration = declaration("cloud-hypervisor");
+    let count = |unsafe_interrupts| {
+        let lines = text(&steps(&declaration, unsafe_interrupts));
+        lines.iter().filter(|line| line.contains("allow_unsafe_interrupts <- Y")).count()
+    };
+    assert_eq!((count(false), count(true)), (0, 1));
+}
