@@ -13,6 +13,7 @@ pub mod identity;
 pub mod image;
 pub mod leases;
 pub mod plan;
+pub mod platform;
 pub mod prepare;
 pub mod render;
 pub mod run;

@@ -15,7 +15,7 @@ use crate::prepare::{Options, Prepared, prepare};
 use crate::run::control;
 use crate::run::lock::Lock;
 use crate::run::paths::RunDir;
-use crate::{demo, development, flags, image};
+use crate::{demo, development, flags, image, platform};
 
 /// How long `netvm down` waits: processes are given five seconds each, drivers thirty.
 const DOWN_PATIENCE: Duration = Duration::from_secs(120);
@@ -123,11 +123,12 @@ fn look(run: &RunDir, target: &Target) -> Result<(Declaration, Prepared, Sysfs),
 }
 
 fn check(run: &RunDir, target: &Target, json: bool) -> Result<Exit, Failure> {
-    let (declaration, prepared, _) = look(run, target)?;
+    let (declaration, prepared, sysfs) = look(run, target)?;
     if json {
         print_json(&serde_json::json!({
             "scenario": declaration.scenario,
             "nics": prepared.nics,
+            "device_tree": platform::survey(&sysfs),
             "findings": prepared.report.findings,
             "missing": prepared.missing,
             "refused": prepared.refused(),
@@ -142,6 +143,9 @@ fn check(run: &RunDir, target: &Target, json: bool) -> Result<Exit, Failure> {
                     text.push_str(&format!("  leaves the host with it: {other}\n"));
                 }
             }
+        }
+        for nic in platform::survey(&sysfs) {
+            text.push_str(&format!("{}\n", platform::describe(&nic)));
         }
         text.push_str(&prepared.report.to_string());
         for missing in &prepared.missing {
