@@ -2,15 +2,17 @@
 # with sudo), say what they install, and leave this machine's network configuration alone.
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # Tests make network namespaces and processes with identities of their own, which takes root; cargo itself does not.
-export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(if $(SUDO),sudo -E)
+ifneq ($(SUDO),)
+HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+export CARGO_TARGET_$(HOST)_RUNNER := $(SUDO) -E
+endif
 
 # What the rig, netvm's image and the tests are made of.
 PACKAGES := gcc libc6-dev busybox-static cpio device-tree-compiler dnsmasq-base iproute2 kmod nftables \
             procps qemu-system-x86 seabios strace tcpdump
-# Any kernel with modules will do; Debian and Ubuntu name it differently.
-KERNEL := $(if $(shell ls -d /boot/vmlinuz-*-amd64 /boot/vmlinuz-*-generic 2>/dev/null),,$(shell \
+# Any kernel with VFIO will do (cloud flavours have none); Debian and Ubuntu name it differently.
+KERNEL := $(if $(shell ls -d /lib/modules/*/kernel/drivers/vfio/pci 2>/dev/null),,$(shell \
             if grep -q '^ID=ubuntu' /etc/os-release; then echo linux-image-generic; else echo linux-image-amd64; fi))
 
 .PHONY: demo test lint install prerequisites clean
