@@ -2,6 +2,12 @@
 nic=0000:00:03.0
 outside=10.0.2.100
 
+# netvm's kernel as it is after unpacking itself, which takes an emulated PC four seconds.
+if [ -e /rig/guest/vmlinux ] && [ ! -L /var/lib/netvm/image/vmlinuz ]; then
+    chmod a+rX /rig /rig/guest /rig/guest/vmlinux
+    ln -sf /rig/guest/vmlinux /var/lib/netvm/image/vmlinuz
+fi
+
 # netvm_up LOG: starts netvm and waits until it has an uplink; its pid is in $up.
 netvm_up() {
     netvm up >"$OUT/$1" 2>&1 &
@@ -34,6 +40,9 @@ outside_to() { get "$1" $outside 80; }
 
 # link_pid GUEST: the process of its link.
 link_pid() { netvm status --json | sed -n "/\"guest\": \"$1\",/{n;s/.*\"pid\": \([0-9]*\).*/\1/p}"; }
+
+# netvm_pid: the process of netvm's VMM.
+netvm_pid() { netvm status --json | sed -n '/^  "netvm": {/{n;s/.*"pid": \([0-9]*\).*/\1/p}'; }
 
 # verdict COMMAND...: pass or fail, for claim.
 verdict() { if "$@" >/dev/null 2>&1; then echo pass; else echo fail; fi; }
