@@ -114,10 +114,12 @@ fn dnsmasq(declaration: &Declaration) -> Vec<OsString> {
         "--log-facility=-",
         "--conf-file=/dev/null",
         "--no-hosts",
-        "--bind-interfaces",
+        "--bind-dynamic",
         "--except-interface=lo",
         "--dhcp-authoritative",
         "--dhcp-leasefile=/dev/null",
+        // None: the usual one belongs to the host's own dnsmasq.
+        "--pid-file",
     ]);
     let mut option = |text: String| argv.push(text.into());
     option(format!("--interface={BRIDGE}"));
