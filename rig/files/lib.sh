@@ -118,12 +118,19 @@ capture_stop() {
     kill -INT "$(cat "/run/rig/$1.capture")" && wait "$(cat "/run/rig/$1.capture")"
 }
 
-# kill_after_writes COUNT PATH COMMAND...: runs the command and kills it with SIGKILL at the
-# COUNT-th write to PATH (needs strace in the bundle). Prints its exit code: 137 when it was killed.
-kill_after_writes() {
-    rig_count=$1 rig_path=$2
-    shift 2
-    strace -f -qq -o /dev/null -P "$rig_path" -e trace=write \
-        -e inject=write:signal=KILL:when="$rig_count" "$@"
+# kill_at SYSCALL COUNT PATH COMMAND...: runs the command and kills it with SIGKILL as it enters the
+# COUNT-th such system call on PATH, which then does not happen (needs strace in the bundle).
+# Prints its exit code last: 137 when it was killed. All on one processor: strace and what it stops
+# take turns, and waking another emulated processor for each turn takes many times as long.
+kill_at() {
+    rig_call=$1 rig_count=$2 rig_path=$3
+    shift 3
+    busybox taskset 1 strace -f -qq -o /dev/null -P "$rig_path" -e trace="$rig_call" \
+        -e inject="$rig_call":signal=KILL:when="$rig_count" "$@"
     echo $?
+}
+
+# kill_after_writes COUNT PATH COMMAND...: kill_at for write(2).
+kill_after_writes() {
+    kill_at write "$@"
 }
