@@ -1,7 +1,8 @@
 //! What only a whole PC can show, in the rig: every scenario of `tests/rig/` and the demonstration, each a test.
 //!
 //! `cargo test --test rig` boots a PC for each group of scenarios; `cargo test --test rig -- NAME` runs only those
-//! whose name contains NAME. `NETVM_RIG_SCRIPT=FILE cargo test --test rig -- script` runs a script of your own.
+//! whose name contains NAME, `--skip NAME` leaves those out. `NETVM_RIG_SCRIPT=FILE cargo test --test rig -- script` runs
+//! a script of your own.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -37,10 +38,10 @@ const GROUPS: &[Group] = &[
         pc: Pc::default,
         scenarios: scenarios![
             "refusals",
-            "crash",
             "failures",
-            "reconnect",
             "development",
+            "crash",
+            "reconnect",
             "cloud-hypervisor"
         ],
     },
@@ -50,6 +51,7 @@ const GROUPS: &[Group] = &[
         scenarios: scenarios!["no-interrupt-remapping"],
     },
     Group { name: "no-iommu", pc: without_iommu, scenarios: scenarios!["no-iommu"] },
+    Group { name: "usb", pc: with_usb, scenarios: scenarios!["usb"] },
 ];
 
 fn without_remapping() -> Pc {
@@ -58,6 +60,19 @@ fn without_remapping() -> Pc {
 
 fn without_iommu() -> Pc {
     Pc { iommu: false, ..Pc::default() }
+}
+
+/// A USB host controller behind a port of its own, with a NIC and a tablet.
+fn with_usb() -> Pc {
+    let devices = [
+        "pcie-root-port,id=usb-port,bus=pcie.0,addr=5,chassis=5,slot=5",
+        "qemu-xhci,id=xhci,bus=usb-port,addr=0",
+        "usb-net,bus=xhci.0,netdev=usb",
+        "usb-tablet,bus=xhci.0",
+    ];
+    let network = ["-netdev", "user,id=usb,net=10.0.9.0/24,restrict=on"].map(str::to_owned);
+    let devices = devices.iter().flat_map(|device| ["-device".to_owned(), (*device).to_owned()]);
+    Pc { devices: network.into_iter().chain(devices).collect(), ..Pc::default() }
 }
 
 fn main() {
@@ -85,7 +100,8 @@ fn main() {
 }
 
 fn chosen(arguments: &Arguments, name: &str) -> bool {
-    arguments.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+    let named = |filter: &String| name.contains(filter.as_str());
+    arguments.filter.as_ref().is_none_or(named) && !arguments.skip.iter().any(named)
 }
 
 /// The scenarios of one PC as tests: the first that runs boots it and runs all that were chosen.
