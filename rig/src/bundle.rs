@@ -262,7 +262,7 @@ impl Bundle {
             initramfs.file(at, contents, mode);
         }
         initramfs.write(&path)?;
-        cache::forget_others(folder, "base-", &path);
+        cache::forget_old(folder, "base-", &path);
         Ok(path)
     }
 
@@ -298,7 +298,7 @@ fn direct_kernel(kernel: &Kernel, folder: &Path) -> Result<PathBuf, RigError> {
     let file = NamedTempFile::new_in(folder).map_err(RigError::io("make a file in", folder))?;
     fs::write(file.path(), elf).map_err(RigError::io("write", file.path()))?;
     file.persist(&path).map_err(|error| RigError::io("name", &path)(error.error))?;
-    cache::forget_others(folder, "vmlinux-", &path);
+    cache::forget_old(folder, "vmlinux-", &path);
     Ok(path)
 }
 

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -10,6 +11,9 @@ use crate::RigError;
 
 /// Where dpkg records every installed package with its version.
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";
+
+/// How long an archive that nobody builds again is kept.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The folder for built archives: `$XDG_CACHE_HOME/netvm-rig`, `$HOME/.cache/netvm-rig`, or one
 /// below the folder for temporary files.
@@ -50,11 +54,14 @@ impl Key {
     }
 }
 
-/// Removes files of `folder` that start with `prefix`, `keep` aside: one archive is enough.
-pub(crate) fn forget_others(folder: &Path, prefix: &str, keep: &Path) {
+/// Removes files of `folder` that start with `prefix` and are older than a week, `keep` aside.
+/// Younger ones may be in use by another run with another bundle.
+pub(crate) fn forget_old(folder: &Path, prefix: &str, keep: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let other = entry.path() != keep;
-        if other && entry.file_name().to_string_lossy().starts_with(prefix) {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > KEPT));
+        let named = entry.file_name().to_string_lossy().starts_with(prefix);
+        if old && named && entry.path() != keep {
             // Somebody else may have removed it at the same time.
             let _ = fs::remove_file(entry.path());
         }
@@ -64,6 +71,20 @@ pub(crate) fn forget_others(folder: &Path, prefix: &str, keep: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forget_old_spares_the_young_the_kept_and_other_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, age) in [("base-a", 8), ("base-b", 8), ("base-c", 1), ("other", 8)] {
+            let file = fs::File::create(path(name)).unwrap();
+            let day = Duration::from_secs(24 * 3600);
+            file.set_modified(std::time::SystemTime::now() - age * day).unwrap();
+        }
+        forget_old(folder.path(), "base-", &path("base-b"));
+        let left = ["base-a", "base-b", "base-c", "other"].map(|name| path(name).exists());
+        assert_eq!(left, [false, true, true, true]);
+    }
 
     #[test]
     fn key_two_parts_are_not_one_longer_part() {
