@@ -10,19 +10,25 @@ fi
 
 # netvm_up LOG: starts netvm and waits until it has an uplink; its pid is in $up.
 netvm_up() {
-    netvm up >"$OUT/$1" 2>&1 &
-    up=$!
-    wait_for 150 "netvm and its uplink" uplink_or_end
-    has_uplink && return 0
-    cat "$OUT/$1"
-    tail -n 20 /run/netvm/console.log 2>/dev/null
+    for attempt in 1 2; do
+        netvm up >"$OUT/$1" 2>&1 &
+        up=$!
+        wait_for 150 "netvm and its uplink" uplink_or_end
+        has_uplink && return 0
+        cat "$OUT/$1"
+        tail -n 20 /run/netvm/console.log 2>/dev/null
+        # The emulated PC's nested virtualisation now and then loses a guest: its VMM then ends without a word.
+        grep -q 'netvm ended (exit status: 0)' "$OUT/$1" || return 1
+        grep -qi panic /run/netvm/console.log 2>/dev/null && return 1
+        note "the emulated PC lost netvm's kernel; once more"
+    done
     return 1
 }
 has_uplink() { netvm status 2>/dev/null | grep -q "^uplink *10\."; }
 uplink_or_end() { has_uplink || ! kill -0 $up 2>/dev/null; }
 
 # guest NAME [VMM]: a guest with the very flags that netvm prints for it; prints its address when it has one.
-# The emulated PC's nested virtualisation sometimes loses a guest at its first instructions: that one is started anew.
+# One that the emulated PC lost at its first instructions is started anew.
 guest() {
     guest_start "$@"
     guest-wait "$1" && return 0

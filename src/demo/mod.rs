@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use comfy_table::{Table, presets};
-use netvm_rig::{Bundle, Claim, Event, Outcome, Pc, Rig, RigError, Scenario};
+use netvm_rig::{Bundle, Claim, Ending, Event, Outcome, Pc, Rig, RigError, Scenario};
 
 use crate::cli::run::{Failure, print};
 use crate::exit::Exit;
@@ -67,9 +67,20 @@ pub fn demo(out: &Path, cache: &Path) -> Result<Exit, Failure> {
         "booting a PC in QEMU: IOMMU with interrupt remapping, an e1000e NIC, KVM for its guests",
     );
     let mut narrate = |event: &Event| narrate(started, event);
-    let mut rig = Rig::boot(&Pc::default(), &bundle, out, &mut narrate).map_err(failed)?;
-    let outcome = rig.scenario(&scenario(), &mut narrate).map_err(failed)?;
-    rig.halt();
+    let mut run = || {
+        let mut rig = Rig::boot(&Pc::default(), &bundle, out, &mut narrate)?;
+        let outcome = rig.scenario(&scenario(), &mut narrate)?;
+        rig.halt();
+        Ok(outcome)
+    };
+    let mut outcome = run().map_err(failed)?;
+    if let Ending::Lost(why) = &outcome.ending {
+        say(
+            started,
+            &format!("QEMU's emulation of nested virtualisation lost the PC ({why}); once more"),
+        );
+        outcome = run().map_err(failed)?;
+    }
     let mut claims = outcome.claims.clone();
     claims.extend(wire_claims(&outcome).map_err(failed)?);
     finish(started, out, &outcome, &claims)
