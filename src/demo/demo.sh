@@ -49,10 +49,10 @@ claim_not denied-b-to-a get_from_a
 b_mac=$(guest-sh b 'cat /sys/class/net/eth0/address')
 guest-sh b 'tcpdump -i eth0 -n -e -U -w /run/seen.pcap >/run/tcpdump 2>&1 </dev/null & sleep 2'
 # To b's MAC, to broadcast, and from a MAC that is not a's; all towards an address that only they name.
-guest-sh a "ip neigh replace 100.127.77.200 lladdr $b_mac dev eth0; ping -c 3 -w 3 100.127.77.200; ping -c 3 -w 3 -b 100.127.77.255; true" >/dev/null
+guest-sh a "arp -i eth0 -s 100.127.77.200 $b_mac && ping -c 2 -w 2 100.127.77.200; ping -c 2 -w 2 -b 100.127.77.255; true" >/dev/null
 guest-sh a 'ip link set eth0 down; ip link set eth0 address 02:66:66:66:66:66; ip link set eth0 up
     ip address replace 100.127.77.10/24 dev eth0; ip route replace default via 100.127.77.1
-    ping -c 3 -w 3 100.127.77.1; true' >/dev/null
+    ping -c 2 -w 2 100.127.77.1; true' >/dev/null
 guest-sh a "ip link set eth0 down; ip link set eth0 address $(netvm status --json | sed -n 's/.*"mac": "\(.*\)".*/\1/p' | head -n 1)
     ip link set eth0 up; ip address replace 100.127.77.10/24 dev eth0; ip route replace default via 100.127.77.1
     ping -c 1 -w 10 100.127.77.1" >/dev/null || note "guest a did not come back"
@@ -62,7 +62,7 @@ claim isolation "$([ "$seen" = 0 ] && echo pass || echo fail)" \
     "guest b saw $seen frames of guest a ($(wc -l <"$OUT/seen-by-b.txt") in all)"
 drops=$(netvm status | grep '^a ')
 case $drops in
-*source-not-guest*) claim drops-counted pass "$drops" ;;
+*destination-not-netvm*source-not-guest*) claim drops-counted pass "${drops##* up }" ;;
 *) claim drops-counted fail "$drops" ;;
 esac
 

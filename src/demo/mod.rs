@@ -142,7 +142,7 @@ fn meaning(id: &str) -> &str {
         "denied-a-to-b" => "Guest a cannot reach guest b undeclared",
         "denied-b-to-a" => "Guest b cannot reach guest a undeclared",
         "isolation" => "Frames to b's MAC, to all, or from a false MAC do not arrive at b",
-        "drops-counted" => "The link dropped and counted the false MAC",
+        "drops-counted" => "The link dropped and counted the false MAC and the frames to b",
         "host-no-network" => "The host has no address and no route",
         "host-no-frames" => "The host's stack saw no frame",
         "up-exit" => "netvm up undoes everything and ends with 0",
