@@ -220,7 +220,8 @@ impl Bundle {
     /// The archive of installed programs, from the cache if nothing has changed.
     fn base(&self, kernel: &Kernel, image: &Path, folder: &Path) -> Result<PathBuf, RigError> {
         let mut key = Key::new()?;
-        for part in [kernel.version(), guest::INIT, guest::UDHCPC, env!("CARGO_PKG_VERSION")] {
+        let guest = [guest::INIT, guest::UDHCPC, guest::PASSWD];
+        for part in guest.into_iter().chain([kernel.version(), env!("CARGO_PKG_VERSION")]) {
             key.add(part.as_bytes());
         }
         for (path, contents, _) in FILES {

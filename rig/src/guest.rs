@@ -10,12 +10,16 @@ const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "virtio_console", "e1000
 pub(crate) const INIT: &str = include_str!("../files/guest-init");
 pub(crate) const UDHCPC: &str = include_str!("../files/guest-udhcpc");
 
+/// tcpdump becomes the user that it is told, even root, only if that one has a name.
+pub(crate) const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n";
+
 /// Writes the archive that every test guest boots.
 pub(crate) fn write(kernel: &Kernel, path: &Path) -> Result<(), ImageError> {
     Initramfs::new()
         .busybox()
         .program("tcpdump", "tcpdump")
         .modules(kernel, MODULES)
+        .file("/etc/passwd", PASSWD, 0o644)
         .file("/init", INIT, 0o755)
         .file("/rig/udhcpc", UDHCPC, 0o755)
         .write(path)
