@@ -59,7 +59,7 @@ guest-sh a "ip link set eth0 down; ip link set eth0 address $(netvm status --jso
     ping -c 1 -w 10 100.127.77.1" >/dev/null || note "guest a did not come back"
 # What b does see, in the same capture: the answers to its own pings.
 guest-sh b 'ping -c 2 -w 10 100.127.77.1; kill $(pidof tcpdump); sleep 1
-    tcpdump -n -e -r /run/seen.pcap 2>/dev/null' >"$OUT/seen-by-b.txt"
+    tcpdump -Z root -n -e -r /run/seen.pcap 2>/run/tcpdump || cat /run/tcpdump' >"$OUT/seen-by-b.txt"
 seen=$(grep -ciE '02:66:66:66:66:66|100\.127\.77\.(10|200)[^0-9]' "$OUT/seen-by-b.txt")
 own=$(grep -c "100.127.77.1 > $b_address: ICMP echo reply" "$OUT/seen-by-b.txt")
 claim isolation "$([ "$seen" = 0 ] && [ "$own" -gt 0 ] && echo pass || echo fail)" \
