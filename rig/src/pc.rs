@@ -123,8 +123,8 @@ impl Pc {
             "-machine",
             "q35,kernel-irqchip=split,usb=off",
             "-cpu",
-            // Without fsgsbase: with it, QEMU's emulation of nested SVM now and then mixes up the GS
-            // bases of a guest and of the PC, and about one guest in ten is lost.
+            // Without fsgsbase: QEMU 7.2's emulation of nested SVM now and then mixes up the GS bases of
+            // a guest and of the PC. This made it rarer, it does not cure it.
             "max,+svm,+npt,-fsgsbase",
             "-smp",
             &self.cpus.to_string(),
