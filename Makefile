@@ -15,11 +15,10 @@ PACKAGES := gcc libc6-dev busybox-static cpio device-tree-compiler dnsmasq-base 
 KERNEL := $(if $(shell ls -d /lib/modules/*/kernel/drivers/vfio/pci 2>/dev/null),,$(shell \
             if grep -q '^ID=ubuntu' /etc/os-release; then echo linux-image-generic; else echo linux-image-amd64; fi))
 
-.PHONY: demo test lint install prerequisites clean
+.PHONY: demo test lint build install prerequisites clean
 
 ## demo: the whole thing at work in an emulated PC; results in netvm-demo/
-demo: prerequisites
-	cargo build --release --bins -p netvm -p vhost-net-backend
+demo: prerequisites build
 	$(SUDO) target/release/netvm demo
 
 ## test: everything that CI runs
@@ -33,10 +32,13 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-## install: the commands, man page and completions below $(DESTDIR)$(PREFIX)
+## build: the two commands, optimised
+build:
+	cargo build --release --bins -p netvm -p vhost-net-backend
+
+## install: what `make build` made, man page, completions and unit, below $(DESTDIR)$(PREFIX); as root
 PREFIX ?= /usr/local
 install:
-	cargo build --release --bins -p netvm -p vhost-net-backend
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/netvm target/release/netvm-link
 	install -d $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	target/release/netvm man > $(DESTDIR)$(PREFIX)/share/man/man8/netvm.8

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Drawing, LinkStatus, Row, Status};
+use crate::run::lines::printable;
 
 impl Status {
     /// The table that `netvm status` prints.
@@ -168,7 +169,26 @@ fn drops(link: &LinkStatus) -> String {
         .drops
         .iter()
         .filter(|(_, count)| **count > 0)
-        .map(|(reason, count)| format!("{count} {reason}"))
+        // A link may have been taken over by its guest: its words must not disturb a terminal.
+        .map(|(reason, count)| format!("{count} {}", printable(reason.as_bytes())))
         .collect();
     if drops.is_empty() { "0".into() } else { drops.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_named_by_a_hostile_link_do_not_reach_the_terminal_raw() {
+        let end = r#"{"kind":"vhost-user","connected":true,"up":true,"features":0,"frames_in":1,
+            "bytes_in":1,"frames_out":1,"bytes_out":1,"drops":{},"reconnects":0,"refused":0,
+            "ring_faults":0,"last_error":null}"#;
+        let text = format!(
+            r#"{{"guest":"a","pid":1,"restarts":0,"report":{{"name":"a","guest":{end},"netvm":{end},
+            "drops":{{"\u001b[2J":3,"frame-long":0}},"sandbox_missing":[]}}}}"#
+        );
+        let link: LinkStatus = serde_json::from_str(&text).unwrap();
+        assert_eq!(drops(&link), "3 .[2J");
+    }
 }
