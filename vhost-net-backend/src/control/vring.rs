@@ -101,6 +101,8 @@ impl RingState {
         (self.ready && self.enabled).then(|| {
             Ok(RingSetup {
                 layout,
+                packed: false,
+                base: 0,
                 kick: kick.try_clone()?,
                 call: notifier(self.call.as_ref())?,
                 error: notifier(self.error.as_ref())?,

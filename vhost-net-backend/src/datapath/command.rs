@@ -3,6 +3,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
@@ -50,6 +52,11 @@ impl RingId {
 pub struct RingSetup {
     /// Where it lies.
     pub layout: RingLayout,
+    /// Whether it is a packed ring.
+    pub packed: bool,
+    /// Where a packed ring resumes: bits 0 to 14 are the first descriptor not used, bit 15 is its
+    /// wrap counter. A split ring resumes at the index in the guest's memory.
+    pub base: u16,
     /// Readable when the driver has made chains available.
     pub kick: OwnedFd,
     /// Signalled when chains were used.
@@ -102,6 +109,8 @@ pub struct WorkerHandle {
     /// None only while it is dropped.
     requests: Option<Sender<Request>>,
     wake: Arc<OwnedFd>,
+    /// Says what `wake` says to a worker that is awake.
+    pending: Arc<AtomicBool>,
 }
 
 /// The worker's side of the command channel.
@@ -109,15 +118,21 @@ pub struct WorkerHandle {
 pub struct Requests {
     requests: Receiver<Request>,
     wake: Arc<OwnedFd>,
+    pending: Arc<AtomicBool>,
 }
 
 /// Makes a command channel.
 pub fn command_channel() -> rustix::io::Result<(WorkerHandle, Requests)> {
     let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let (sender, receiver) = channel();
+    let pending = Arc::new(AtomicBool::new(false));
     Ok((
-        WorkerHandle { requests: Some(sender), wake: Arc::clone(&wake) },
-        Requests { requests: receiver, wake },
+        WorkerHandle {
+            requests: Some(sender),
+            wake: Arc::clone(&wake),
+            pending: Arc::clone(&pending),
+        },
+        Requests { requests: receiver, wake, pending },
     ))
 }
 
@@ -135,6 +150,7 @@ impl WorkerHandle {
     }
 
     fn wake(&self) {
+        self.pending.store(true, Release);
         // Full means a wake-up is pending already.
         let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
     }
@@ -159,6 +175,18 @@ pub(super) enum Pending {
 impl Requests {
     pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
+    }
+
+    /// Whether it is time to look for commands; costs next to nothing.
+    pub(super) fn are_pending(&self) -> bool {
+        self.pending.load(Acquire)
+    }
+
+    /// Takes back the wake-up. Commands that come from now on cause another.
+    pub(super) fn acknowledge(&self) {
+        self.pending.store(false, Release);
+        let mut counter = [0; 8];
+        let _ = rustix::io::read(&*self.wake, &mut counter);
     }
 
     pub(super) fn next(&self) -> Pending {
