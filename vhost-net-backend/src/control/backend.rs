@@ -15,7 +15,7 @@ use vm_memory::GuestAddressSpace;
 use vmm_sys_util::epoll::EventSet;
 
 use super::config_space;
-use super::rules::{PROTOCOL_FEATURES, RINGS};
+use super::rules::{LOG_ALL, PROTOCOL_FEATURES, RINGS};
 use super::session::Endpoint;
 use super::vring::{LinkVring, RingContext, SessionMemory};
 use crate::datapath::MAX_RING_SIZE;
@@ -26,6 +26,7 @@ pub const FEATURES: u64 = 1 << VIRTIO_NET_F_MTU
     | 1 << VIRTIO_NET_F_MAC
     | 1 << VIRTIO_NET_F_MRG_RXBUF
     | 1 << VIRTIO_NET_F_STATUS
+    | LOG_ALL
     | 1 << VIRTIO_RING_F_INDIRECT_DESC
     | 1 << VIRTIO_RING_F_EVENT_IDX
     | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()

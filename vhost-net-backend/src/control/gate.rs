@@ -11,7 +11,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::message::{Message, MessageError, wait};
-use super::rules::{Refusal, Rules};
+use super::refusal::Refusal;
+use super::rules::Rules;
+use super::vring::RingContext;
 
 /// How long a frontend may stay silent after it connected. Later it may be silent for ever.
 pub const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +43,8 @@ pub struct Gate<'a> {
     pub library: &'a UnixStream,
     /// Where the frontend's channel for requests of the link goes.
     pub channel: &'a Mutex<Option<UnixStream>>,
+    /// The packet worker.
+    pub worker: &'a RingContext,
 }
 
 impl Gate<'_> {
@@ -83,6 +87,9 @@ impl Gate<'_> {
 
     fn pass(&self, rules: &mut Rules, message: Message) -> Result<(), GateError> {
         let admission = rules.admit(message)?;
+        if let Some(command) = admission.command {
+            self.worker.request(command);
+        }
         if let Some(channel) = admission.channel {
             *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
         }

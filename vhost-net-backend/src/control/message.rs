@@ -87,14 +87,14 @@ impl Message {
         self.flags & NEED_REPLY != 0
     }
 
+    /// The reply to this message, with a body.
+    pub const fn reply(&self, body: Vec<u8>) -> Self {
+        Self { request: self.request, flags: VERSION | REPLY, body, fds: Vec::new() }
+    }
+
     /// The acknowledgement of this message: 0, for success.
     pub fn acknowledgement(&self) -> Self {
-        Self {
-            request: self.request,
-            flags: VERSION | REPLY,
-            body: 0_u64.to_ne_bytes().to_vec(),
-            fds: Vec::new(),
-        }
+        self.reply(0_u64.to_ne_bytes().to_vec())
     }
 
     /// The first eight bytes of the body as a number.

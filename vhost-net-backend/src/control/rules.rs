@@ -7,15 +7,17 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use rustix::fs::{FileType, fstat};
-use vhost::vhost_user::message::{
-    FrontendReq, MAX_ATTACHED_FD_ENTRIES, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
-};
+use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::eventfd::EventfdCheck;
+use super::log_rules::LogRules;
 use super::message::Message;
+use super::refusal::Refusal;
 use super::region::{Region, RegionError};
+use super::shape::{check_fds, check_size};
 use crate::datapath::MAX_RING_SIZE;
+use crate::datapath::command::Command;
 
 /// Rings of a virtio-net device with one queue pair and no control queue.
 pub const RINGS: usize = 2;
@@ -24,6 +26,7 @@ pub const MAX_REGIONS: usize = 509;
 /// Protocol features offered. A later version may add to them, never remove: a reconnecting
 /// cloud-hypervisor replays the set it acknowledged first.
 pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
+    .union(VhostUserProtocolFeatures::LOG_SHMFD)
     .union(VhostUserProtocolFeatures::REPLY_ACK)
     .union(VhostUserProtocolFeatures::BACKEND_REQ)
     .union(VhostUserProtocolFeatures::CONFIG)
@@ -33,73 +36,10 @@ pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatur
 const NO_FD: u64 = 0x100;
 /// Bits of the same that hold the ring's index.
 const INDEX_MASK: u64 = 0xff;
+/// VHOST_F_LOG_ALL: writes to the guest's memory are marked in the dirty log.
+pub const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
 /// Bytes of a region.
 const REGION_LEN: usize = size_of::<Region>();
-
-/// Why a message ends the session.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The link does not take this request.
-    #[error("Request {0:?} is not supported")]
-    Unsupported(FrontendReq),
-    /// The body is not as long as the request says.
-    #[error("{request:?} with a body of {len} bytes")]
-    Size {
-        /// The request.
-        request: FrontendReq,
-        /// Length of its body.
-        len: usize,
-    },
-    /// Too many or too few descriptors.
-    #[error("{request:?} with {count} descriptors")]
-    Fds {
-        /// The request.
-        request: FrontendReq,
-        /// Descriptors that came with it.
-        count: usize,
-    },
-    /// A ring that does not exist.
-    #[error("{request:?} for ring {index}; there are {RINGS}")]
-    Ring {
-        /// The request.
-        request: FrontendReq,
-        /// The ring's index.
-        index: u64,
-    },
-    /// A ring size that is none.
-    #[error("Ring size {0} is not a power of two from 1 to {MAX_RING_SIZE}")]
-    RingSize(u32),
-    /// A ring base that does not fit 16 bits.
-    #[error("Ring base {0} is above 65535")]
-    RingBase(u32),
-    /// SET_VRING_ENABLE with a value that means nothing.
-    #[error("SET_VRING_ENABLE with {0}, which is neither 0 nor 1")]
-    Enable(u32),
-    /// A descriptor that must be an eventfd.
-    #[error("{0:?} with a descriptor that is not an eventfd")]
-    NotEventfd(FrontendReq),
-    /// A descriptor that must be a socket.
-    #[error("The backend request channel is not a stream socket")]
-    NotSocket,
-    /// A memory region that must not be mapped.
-    #[error("Memory region {index} is refused")]
-    Region {
-        /// Its position in the message.
-        index: usize,
-        /// Why.
-        #[source]
-        source: RegionError,
-    },
-    /// More regions than allowed.
-    #[error("More than {MAX_REGIONS} memory regions")]
-    TooManyRegions,
-    /// Protocol features that were not offered.
-    #[error("Protocol features {0:#x} were not offered")]
-    ProtocolFeatures(u64),
-    /// A request that needs a feature which was not negotiated.
-    #[error("{0:?} without the feature it needs")]
-    NotNegotiated(FrontendReq),
-}
 
 /// What the gate does with a message.
 #[derive(Debug, Default)]
@@ -114,6 +54,8 @@ pub struct Admission {
     pub then: Vec<Message>,
     /// The frontend's channel for requests of the link.
     pub channel: Option<UnixStream>,
+    /// Carried out by the worker before anything of the above.
+    pub command: Option<Command>,
 }
 
 /// State of one session, as far as the rules need it.
@@ -121,7 +63,8 @@ pub struct Admission {
 pub struct Rules {
     eventfd: EventfdCheck,
     unsealed: bool,
-    regions: usize,
+    regions: Vec<Region>,
+    log: LogRules,
     features_asked: bool,
     features: Option<u64>,
     protocol_features: VhostUserProtocolFeatures,
@@ -135,7 +78,8 @@ impl Rules {
         Ok(Self {
             eventfd: EventfdCheck::new()?,
             unsealed,
-            regions: 0,
+            regions: Vec::new(),
+            log: LogRules::default(),
             features_asked: false,
             features: None,
             protocol_features: VhostUserProtocolFeatures::empty(),
@@ -150,11 +94,13 @@ impl Rules {
         check_fds(&mut message)?;
         match message.request {
             Req::GET_FEATURES => self.features_asked = true,
-            Req::SET_FEATURES => return Ok(self.set_features(message)),
+            Req::SET_FEATURES => return self.set_features(message),
             Req::SET_PROTOCOL_FEATURES => self.set_protocol_features(&message)?,
             Req::SET_MEM_TABLE => self.set_mem_table(&mut message)?,
             Req::ADD_MEM_REG => self.add_region(&message)?,
-            Req::REM_MEM_REG => self.regions = self.regions.saturating_sub(1),
+            Req::REM_MEM_REG => self.remove_region(&message)?,
+            Req::SET_LOG_BASE => return self.set_log(message),
+            Req::SET_LOG_FD => return self.set_log_fd(&message),
             Req::SET_VRING_NUM => {
                 let (_, size) = ring_state(&message)?;
                 if !size.is_power_of_two() || size > u32::from(MAX_RING_SIZE) {
@@ -204,8 +150,10 @@ impl Rules {
     }
 
     /// SET_FEATURES, and after it what was held back until it.
-    fn set_features(&mut self, message: Message) -> Admission {
+    fn set_features(&mut self, message: Message) -> Result<Admission, Refusal> {
         self.features = message.u64();
+        let log_all = self.features.is_some_and(|features| features & LOG_ALL != 0);
+        let command = self.log.set_on(log_all, &self.regions)?.map(Command::Log);
         let then = if self.has_protocol_features() {
             let held = self.early_enable.iter_mut().enumerate();
             held.filter_map(|(index, value)| Some((index, value.take()?)))
@@ -217,7 +165,7 @@ impl Rules {
             Vec::new()
         };
         let reply = self.has_reply(&message);
-        Admission { forward: Some(message), reply, then, ..Admission::default() }
+        Ok(Admission { forward: Some(message), reply, then, command, ..Admission::default() })
     }
 
     fn has_protocol_features(&self) -> bool {
@@ -267,24 +215,61 @@ impl Rules {
         }
         regions.sort_by_key(|(region, _)| region.guest_address.get());
         let mut body = count.to_vec();
+        self.regions.clear();
         for (region, file) in regions {
             body.extend_from_slice(region.as_bytes());
             message.fds.push(file);
+            self.regions.push(region);
         }
         message.body = body;
-        self.regions = message.fds.len();
-        Ok(())
+        self.log.check_covers(&self.regions)
     }
 
     fn add_region(&mut self, message: &Message) -> Result<(), Refusal> {
-        if self.regions >= MAX_REGIONS {
+        if self.regions.len() >= MAX_REGIONS {
             return Err(Refusal::TooManyRegions);
         }
         if let (Some(bytes), [file]) = (message.body.get(8..), message.fds.as_slice()) {
-            self.check_region(0, bytes, file)?;
+            let region = self.check_region(0, bytes, file)?;
+            self.log.check_covers(&[region])?;
+            self.regions.push(region);
         }
-        self.regions += 1;
         Ok(())
+    }
+
+    /// REM_MEM_REG. A region is known by its addresses and size.
+    fn remove_region(&mut self, message: &Message) -> Result<(), Refusal> {
+        let request = message.request;
+        let region = message.body.get(8..).and_then(|bytes| Region::read_from_bytes(bytes).ok());
+        let region = region.ok_or(Refusal::Size { request, len: message.body.len() })?;
+        let found = self.regions.iter().position(|known| {
+            (known.guest_address, known.size, known.user_address)
+                == (region.guest_address, region.size, region.user_address)
+        });
+        let (guest_address, size) = (region.guest_address.get(), region.size.get());
+        self.regions.swap_remove(found.ok_or(Refusal::NoSuchRegion { guest_address, size })?);
+        Ok(())
+    }
+
+    /// SET_LOG_BASE. The library knows of no log that is written past it, so it stays here.
+    /// Frontends wait for this reply whether or not they ask for one.
+    fn set_log(&mut self, message: Message) -> Result<Admission, Refusal> {
+        if !self.protocol_features.contains(VhostUserProtocolFeatures::LOG_SHMFD) {
+            return Err(Refusal::NotNegotiated(message.request));
+        }
+        let answer = Some(message.reply(message.body.clone()));
+        let command = self.log.set_base(message, self.unsealed, &self.regions)?.map(Command::Log);
+        Ok(Admission { answer, command, ..Admission::default() })
+    }
+
+    /// SET_LOG_FD: an eventfd to be signalled when the log is written. Frontends look at the log
+    /// when they want to know, so it is closed.
+    fn set_log_fd(&self, message: &Message) -> Result<Admission, Refusal> {
+        if !message.fds.iter().all(|fd| self.eventfd.accepts(fd)) {
+            return Err(Refusal::NotEventfd(message.request));
+        }
+        let answer = self.is_acknowledged(message).then(|| message.acknowledgement());
+        Ok(Admission { answer, ..Admission::default() })
     }
 
     fn check_region(&self, index: usize, bytes: &[u8], file: &OwnedFd) -> Result<Region, Refusal> {
@@ -345,62 +330,4 @@ fn ring_state(message: &Message) -> Result<(usize, u32), Refusal> {
         Ok(position) if position < RINGS => Ok((position, value)),
         _ => Err(Refusal::Ring { request, index: u64::from(index) }),
     }
-}
-
-/// Checks the length of a body against its request, and refuses requests the link does not take.
-fn check_size(message: &Message) -> Result<(), Refusal> {
-    use FrontendReq as Req;
-    let request = message.request;
-    let len = message.body.len();
-    let fits = match request {
-        Req::GET_FEATURES
-        | Req::SET_OWNER
-        | Req::RESET_OWNER
-        | Req::GET_PROTOCOL_FEATURES
-        | Req::GET_QUEUE_NUM
-        | Req::GET_MAX_MEM_SLOTS
-        | Req::SET_BACKEND_REQ_FD => len == 0,
-        Req::SET_FEATURES
-        | Req::SET_PROTOCOL_FEATURES
-        | Req::SET_VRING_NUM
-        | Req::SET_VRING_BASE
-        | Req::GET_VRING_BASE
-        | Req::SET_VRING_ENABLE
-        | Req::SET_VRING_KICK
-        | Req::SET_VRING_CALL
-        | Req::SET_VRING_ERR => len == 8,
-        Req::SET_VRING_ADDR => len == 40,
-        Req::ADD_MEM_REG | Req::REM_MEM_REG => len == 8 + REGION_LEN,
-        Req::SET_MEM_TABLE => {
-            let count = message.ring_state().map_or(0, |(count, _)| count as usize);
-            (1..=MAX_ATTACHED_FD_ENTRIES).contains(&count) && len == 8 + count * REGION_LEN
-        }
-        // Offset, size and flags, and then `size` bytes.
-        Req::GET_CONFIG | Req::SET_CONFIG => {
-            let size = message.ring_state().map_or(u32::MAX, |(_, size)| size);
-            len.checked_sub(12) == Some(size as usize)
-        }
-        _ => return Err(Refusal::Unsupported(request)),
-    };
-    if fits { Ok(()) } else { Err(Refusal::Size { request, len }) }
-}
-
-/// Checks how many descriptors came with a request. The ring requests are checked with their body.
-fn check_fds(message: &mut Message) -> Result<(), Refusal> {
-    use FrontendReq as Req;
-    let count = message.fds.len();
-    let fits = match message.request {
-        Req::SET_MEM_TABLE => {
-            message.ring_state().is_some_and(|(regions, _)| regions as usize == count)
-        }
-        Req::ADD_MEM_REG | Req::SET_BACKEND_REQ_FD => count == 1,
-        Req::SET_VRING_KICK | Req::SET_VRING_CALL | Req::SET_VRING_ERR => count <= 1,
-        // Old frontends send one; the specification has it closed unused.
-        Req::REM_MEM_REG => {
-            message.fds.clear();
-            count <= 1
-        }
-        _ => count == 0,
-    };
-    if fits { Ok(()) } else { Err(Refusal::Fds { request: message.request, count }) }
 }

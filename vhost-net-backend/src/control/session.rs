@@ -160,7 +160,8 @@ impl Endpoint {
         })
         .map_err(SessionError::Library)?;
         daemon.start(&mut Listener::from(listener)).map_err(SessionError::Library)?;
-        let result = Gate { frontend, library: &library, channel: &self.channel }.run(rules);
+        let result = Gate { frontend, library: &library, channel: &self.channel, worker: &context }
+            .run(rules);
         let _ = library.shutdown(Shutdown::Both);
         let library_result = daemon.wait();
         drop(daemon);

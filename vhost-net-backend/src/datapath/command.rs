@@ -10,6 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use vm_memory::GuestMemoryMmap;
 
 use super::EndId;
+use super::log::DirtyLog;
 use super::notify::Notifier;
 use super::ring::RingLayout;
 
@@ -65,6 +66,9 @@ pub enum Command {
     Features(u64),
     /// The guest's memory is this from now on.
     Memory(Arc<GuestMemoryMmap>),
+    /// Mark each page of the guest's memory that is written in this log, from now on; `None` for
+    /// no more. Once this is answered, the log before it is not touched again.
+    Log(Option<Arc<DirtyLog>>),
     /// Start this ring.
     Start(RingId, RingSetup),
     /// Stop this ring. The answer is its next available index.

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod drop_reason;
 pub mod filter;
 pub mod header;
+pub mod log;
 pub mod notify;
 pub mod receive;
 pub mod ring;

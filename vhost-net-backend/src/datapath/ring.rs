@@ -232,6 +232,11 @@ impl SplitRing {
         self.layout.size
     }
 
+    /// Guest address and length of the used ring, which the device writes.
+    pub fn used_area(&self) -> (u64, u64) {
+        (self.layout.used, ENTRIES + 8 * u64::from(self.layout.size) + 2)
+    }
+
     /// The next entry of the available ring that the device will take.
     pub const fn next_avail(&self) -> u16 {
         self.next_avail

@@ -33,6 +33,11 @@ impl Scratch {
             buffers: Vec::with_capacity(MAX_BUFFERS),
         }
     }
+
+    /// What the last delivery wrote to, whole segments.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
 }
 
 /// Writes a header and `frame` into the next receive buffers. On success the buffers are used (not

@@ -175,6 +175,7 @@ impl Worker {
             match command {
                 Command::Features(features) => end.set_features(features),
                 Command::Memory(memory) => end.set_memory(memory),
+                Command::Log(log) => end.set_log(log),
                 Command::Start(ring, setup) => end.start(ring, setup),
                 Command::Stop(ring) => value = end.stop(ring).unwrap_or(0),
                 Command::Call(ring, call) => end.set_call(ring, call),

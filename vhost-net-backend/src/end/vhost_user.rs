@@ -11,6 +11,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::datapath::command::{RingId, RingSetup};
 use crate::datapath::drop_reason::DropReason;
 use crate::datapath::header::{HEADER_LEN, LEGACY_HEADER_LEN};
+use crate::datapath::log::DirtyLog;
 use crate::datapath::notify::Notifier;
 use crate::datapath::receive::{self, FrameBuffer, Received};
 use crate::datapath::ring::{Chain, Direction, RingFault, SplitRing};
@@ -57,6 +58,8 @@ pub struct VhostUserEnd {
     transmit: Option<RunningRing>,
     chain: Chain,
     scratch: Option<Scratch>,
+    /// Where writes to the guest's memory are marked, while its VMM wants that.
+    log: Option<Arc<DirtyLog>>,
     /// A fault the worker has not yet counted and reported.
     fault: Option<(RingId, RingFault)>,
 }
@@ -97,6 +100,11 @@ impl VhostUserEnd {
             }
         }
         self.memory = Some(memory);
+    }
+
+    /// Marks every page written from now on in `log`.
+    pub fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.log = log;
     }
 
     /// Starts a ring. A ring the guest has prepared badly does not start, and is a fault.
@@ -191,7 +199,14 @@ impl VhostUserEnd {
             return Err(DropReason::PeerDown);
         };
         match transmit::deliver(ring, memory, scratch, header_len, mergeable, frame) {
-            Ok(delivery) => delivery,
+            Ok(delivery) => {
+                if let Some(log) = &self.log {
+                    for segment in scratch.segments() {
+                        log.mark(segment.address.0, u64::from(segment.len));
+                    }
+                }
+                delivery
+            }
             Err(fault) => {
                 self.stop_for(RingId::Receive, fault);
                 Err(DropReason::PeerDown)
@@ -235,7 +250,9 @@ impl VhostUserEnd {
         else {
             return None;
         };
-        match act(ring, memory) {
+        let result = act(ring, memory);
+        mark_used(self.log.as_deref(), ring);
+        match result {
             Ok(value) => Some(value),
             Err(fault) => {
                 self.stop_for(id, fault);
@@ -258,6 +275,7 @@ impl VhostUserEnd {
             {
                 call.signal();
             }
+            mark_used(self.log.as_deref(), &running.ring);
             if let Some(error) = &running.error {
                 error.signal();
             }
@@ -287,5 +305,13 @@ impl VhostUserEnd {
     /// Whether indirect descriptors and event indices are in use.
     const fn ring_features(&self) -> (bool, bool) {
         (self.has(VIRTIO_RING_F_INDIRECT_DESC), self.has(VIRTIO_RING_F_EVENT_IDX))
+    }
+}
+
+/// Marks the used ring, which anything done to a ring may have written.
+fn mark_used(log: Option<&DirtyLog>, ring: &SplitRing) {
+    if let Some(log) = log {
+        let (address, len) = ring.used_area();
+        log.mark(address, len);
     }
 }

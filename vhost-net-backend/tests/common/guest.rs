@@ -23,6 +23,8 @@ pub const INDIRECT_DESC: u64 = 1 << 28;
 pub const EVENT_IDX: u64 = 1 << 29;
 pub const PROTOCOL: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 pub const VERSION_1: u64 = 1 << 32;
+/// VHOST_F_LOG_ALL.
+pub const LOG_ALL: u64 = 1 << 26;
 
 /// Where the guest's memory lies for its VMM. Nothing is there: the link must translate.
 pub const USER_ADDRESS: u64 = 0x7f12_3400_0000;
@@ -108,6 +110,7 @@ impl Guest {
         let wanted = VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            | VhostUserProtocolFeatures::LOG_SHMFD
             | VhostUserProtocolFeatures::MQ;
         assert!(protocol.contains(wanted), "{protocol:?}");
         frontend.set_protocol_features(wanted).unwrap();

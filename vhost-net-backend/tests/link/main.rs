@@ -12,9 +12,11 @@ mod carry;
 mod drops;
 mod features;
 mod gate;
+mod log;
 mod malformed;
 mod model;
 mod raw;
+mod refusal;
 mod replay;
 mod tap;
 
