@@ -3,9 +3,10 @@
 use vhost::vhost_user::message::FrontendReq;
 
 use super::region::RegionError;
-use super::rules::{MAX_REGIONS, RINGS};
+use super::rules::{MAX_REGIONS, MIN_MTU, RINGS};
 use crate::datapath::MAX_RING_SIZE;
 use crate::datapath::log::LogError;
+use crate::mac::MacAddr;
 
 /// Why a message ends the session.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,30 @@ pub enum Refusal {
     /// A dirty log that is shorter than the guest's memory.
     #[error("The dirty log has no bits for the memory region at guest address {0:#x}")]
     LogShort(u64),
+    /// An MTU the link does not carry.
+    #[error("MTU {mtu} is not from {MIN_MTU} to {max}, the link's own")]
+    Mtu {
+        /// The MTU to be.
+        mtu: u64,
+        /// The link's.
+        max: u16,
+    },
+    /// An announcement for somebody else.
+    #[error("An announcement for {found} at the end of {expected}")]
+    Announcement {
+        /// The MAC address to be announced.
+        found: MacAddr,
+        /// The end's own.
+        expected: MacAddr,
+    },
+    /// A part of the configuration space that cannot be.
+    #[error("{size} bytes at offset {offset} are not in a configuration space of 256 bytes")]
+    Config {
+        /// Where it begins.
+        offset: u32,
+        /// Bytes.
+        size: u32,
+    },
     /// Protocol features that were not offered.
     #[error("Protocol features {0:#x} were not offered")]
     ProtocolFeatures(u64),

@@ -18,6 +18,7 @@ use super::region::{Region, RegionError};
 use super::shape::{check_fds, check_size};
 use crate::datapath::MAX_RING_SIZE;
 use crate::datapath::command::Command;
+use crate::mac::MacAddr;
 
 /// Rings of a virtio-net device with one queue pair and no control queue.
 pub const RINGS: usize = 2;
@@ -27,6 +28,8 @@ pub const MAX_REGIONS: usize = 509;
 /// cloud-hypervisor replays the set it acknowledged first.
 pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::LOG_SHMFD)
+    .union(VhostUserProtocolFeatures::RARP)
+    .union(VhostUserProtocolFeatures::MTU)
     .union(VhostUserProtocolFeatures::REPLY_ACK)
     .union(VhostUserProtocolFeatures::BACKEND_REQ)
     .union(VhostUserProtocolFeatures::CONFIG)
@@ -36,6 +39,10 @@ pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatur
 const NO_FD: u64 = 0x100;
 /// Bits of the same that hold the ring's index.
 const INDEX_MASK: u64 = 0xff;
+/// Smallest MTU: what IPv4 asks of every network (RFC 791).
+pub const MIN_MTU: u16 = 68;
+/// Bytes of the largest configuration space.
+const CONFIG_LEN: u32 = 256;
 /// VHOST_F_LOG_ALL: writes to the guest's memory are marked in the dirty log.
 pub const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
 /// Bytes of a region.
@@ -58,11 +65,22 @@ pub struct Admission {
     pub command: Option<Command>,
 }
 
+/// What the rules need to know of the end.
+#[derive(Clone, Copy, Debug)]
+pub struct EndConfig {
+    /// Whether memory without F_SEAL_SHRINK is taken.
+    pub unsealed: bool,
+    /// MAC of the card the guest sees.
+    pub mac: MacAddr,
+    /// MTU of the link.
+    pub mtu: u16,
+}
+
 /// State of one session, as far as the rules need it.
 #[derive(Debug)]
 pub struct Rules {
     eventfd: EventfdCheck,
-    unsealed: bool,
+    end: EndConfig,
     regions: Vec<Region>,
     log: LogRules,
     features_asked: bool,
@@ -73,11 +91,11 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules at the start of a session. `unsealed` allows memory without F_SEAL_SHRINK.
-    pub fn new(unsealed: bool) -> rustix::io::Result<Self> {
+    /// The rules at the start of a session.
+    pub fn new(end: EndConfig) -> rustix::io::Result<Self> {
         Ok(Self {
             eventfd: EventfdCheck::new()?,
-            unsealed,
+            end,
             regions: Vec::new(),
             log: LogRules::default(),
             features_asked: false,
@@ -121,6 +139,9 @@ impl Rules {
                 self.check_ring_fd(&message)?;
             }
             Req::SET_BACKEND_REQ_FD => return self.set_channel(message),
+            Req::NET_SET_MTU => return self.set_mtu(&message),
+            Req::SEND_RARP => return self.announce(&message),
+            Req::GET_CONFIG | Req::SET_CONFIG => check_config(&message)?,
             _ => {}
         }
         let reply = self.has_reply(&message);
@@ -192,8 +213,7 @@ impl Rules {
         if let Some(held) = self.early_enable.get_mut(index) {
             *held = Some(value);
         }
-        let answer = self.is_acknowledged(&message).then(|| message.acknowledgement());
-        Ok(Admission { answer, ..Admission::default() })
+        Ok(self.acknowledge(&message))
     }
 
     fn set_protocol_features(&mut self, message: &Message) -> Result<(), Refusal> {
@@ -254,11 +274,10 @@ impl Rules {
     /// SET_LOG_BASE. The library knows of no log that is written past it, so it stays here.
     /// Frontends wait for this reply whether or not they ask for one.
     fn set_log(&mut self, message: Message) -> Result<Admission, Refusal> {
-        if !self.protocol_features.contains(VhostUserProtocolFeatures::LOG_SHMFD) {
-            return Err(Refusal::NotNegotiated(message.request));
-        }
+        self.check_negotiated(&message, VhostUserProtocolFeatures::LOG_SHMFD)?;
         let answer = Some(message.reply(message.body.clone()));
-        let command = self.log.set_base(message, self.unsealed, &self.regions)?.map(Command::Log);
+        let command =
+            self.log.set_base(message, self.end.unsealed, &self.regions)?.map(Command::Log);
         Ok(Admission { answer, command, ..Admission::default() })
     }
 
@@ -268,16 +287,61 @@ impl Rules {
         if !message.fds.iter().all(|fd| self.eventfd.accepts(fd)) {
             return Err(Refusal::NotEventfd(message.request));
         }
-        let answer = self.is_acknowledged(message).then(|| message.acknowledgement());
-        Ok(Admission { answer, ..Admission::default() })
+        Ok(self.acknowledge(message))
     }
 
     fn check_region(&self, index: usize, bytes: &[u8], file: &OwnedFd) -> Result<Region, Refusal> {
         let region = Region::read_from_bytes(bytes)
             .map_err(|_| Refusal::Region { index, source: RegionError::Empty })?;
-        match region.check_file(file, self.unsealed) {
+        match region.check_file(file, self.end.unsealed) {
             Ok(()) => Ok(region),
             Err(source) => Err(Refusal::Region { index, source }),
+        }
+    }
+
+    /// NET_SET_MTU: the driver is told of this MTU. The link carries up to its own, so there is
+    /// nothing to do for a smaller one.
+    fn set_mtu(&self, message: &Message) -> Result<Admission, Refusal> {
+        self.check_negotiated(message, VhostUserProtocolFeatures::MTU)?;
+        let mtu = message.u64().unwrap_or_default();
+        let max = self.end.mtu;
+        if !(u64::from(MIN_MTU)..=u64::from(max)).contains(&mtu) {
+            return Err(Refusal::Mtu { mtu, max });
+        }
+        Ok(self.acknowledge(message))
+    }
+
+    /// SEND_RARP: a guest that has moved here and cannot announce itself. Only its own address is
+    /// announced.
+    fn announce(&self, message: &Message) -> Result<Admission, Refusal> {
+        self.check_negotiated(message, VhostUserProtocolFeatures::RARP)?;
+        let expected = self.end.mac;
+        // The address is in the first six of eight bytes.
+        let found = message.body.first_chunk().map(|octets| MacAddr::new(*octets));
+        match found.filter(|found| *found != expected) {
+            Some(found) => Err(Refusal::Announcement { found, expected }),
+            None => Ok(Admission {
+                command: Some(Command::Announce(expected)),
+                ..self.acknowledge(message)
+            }),
+        }
+    }
+
+    /// An acknowledgement, if one is wanted, and nothing for the library.
+    fn acknowledge(&self, message: &Message) -> Admission {
+        let answer = self.is_acknowledged(message).then(|| message.acknowledgement());
+        Admission { answer, ..Admission::default() }
+    }
+
+    fn check_negotiated(
+        &self,
+        message: &Message,
+        feature: VhostUserProtocolFeatures,
+    ) -> Result<(), Refusal> {
+        if self.protocol_features.contains(feature) {
+            Ok(())
+        } else {
+            Err(Refusal::NotNegotiated(message.request))
         }
     }
 
@@ -302,16 +366,14 @@ impl Rules {
     /// SET_BACKEND_REQ_FD. The library keeps such a channel but cannot say "configuration changed"
     /// on it, so it stays here.
     fn set_channel(&self, message: Message) -> Result<Admission, Refusal> {
-        if !self.protocol_features.contains(VhostUserProtocolFeatures::BACKEND_REQ) {
-            return Err(Refusal::NotNegotiated(message.request));
-        }
-        let answer = self.is_acknowledged(&message).then(|| message.acknowledgement());
+        self.check_negotiated(&message, VhostUserProtocolFeatures::BACKEND_REQ)?;
+        let acknowledgement = self.acknowledge(&message);
         let is_socket = |fd: &OwnedFd| {
             fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Socket)
         };
         let socket = message.fds.into_iter().next().filter(is_socket);
         let channel = Some(UnixStream::from(socket.ok_or(Refusal::NotSocket)?));
-        Ok(Admission { answer, channel, ..Admission::default() })
+        Ok(Admission { channel, ..acknowledgement })
     }
 }
 
@@ -319,6 +381,17 @@ fn enable_message(index: usize, value: u32) -> Message {
     let index = u32::try_from(index).unwrap_or(u32::MAX);
     let body = [index.to_ne_bytes(), value.to_ne_bytes()].concat();
     Message::new(FrontendReq::SET_VRING_ENABLE, body)
+}
+
+/// Checks where in the configuration space a message is about.
+fn check_config(message: &Message) -> Result<(), Refusal> {
+    let request = message.request;
+    let (offset, size) =
+        message.ring_state().ok_or(Refusal::Size { request, len: message.body.len() })?;
+    match offset.checked_add(size) {
+        Some(end) if size > 0 && end <= CONFIG_LEN => Ok(()),
+        _ => Err(Refusal::Config { offset, size }),
+    }
 }
 
 /// The ring a message is about, checked, and the value beside it.

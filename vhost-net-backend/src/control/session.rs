@@ -16,7 +16,7 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use super::backend::LinkBackend;
 use super::gate::{Gate, GateError};
 use super::private_socket::private_connection;
-use super::rules::Rules;
+use super::rules::{EndConfig, Rules};
 use super::vring::{RingContext, with_context};
 use crate::datapath::EndId;
 use crate::datapath::command::{Command, WorkerHandle};
@@ -149,7 +149,8 @@ impl Endpoint {
     }
 
     fn run(self: &Arc<Self>, frontend: &UnixStream) -> Result<(), SessionError> {
-        let rules = Rules::new(self.unsealed).map_err(SessionError::Private)?;
+        let end = EndConfig { unsealed: self.unsealed, mac: self.mac, mtu: self.mtu };
+        let rules = Rules::new(end).map_err(SessionError::Private)?;
         let (listener, library) = private_connection().map_err(SessionError::Private)?;
         let context = RingContext { end: self.id, worker: self.worker.clone() };
         let backend = Arc::new(LinkBackend::new(Arc::clone(self), context.clone()));

@@ -32,7 +32,9 @@ pub fn check_size(message: &Message) -> Result<(), Refusal> {
         | Req::SET_VRING_ENABLE
         | Req::SET_VRING_KICK
         | Req::SET_VRING_CALL
-        | Req::SET_VRING_ERR => len == 8,
+        | Req::SET_VRING_ERR
+        | Req::SEND_RARP
+        | Req::NET_SET_MTU => len == 8,
         // Size and offset.
         Req::SET_LOG_BASE => len == 16,
         Req::SET_VRING_ADDR => len == 40,

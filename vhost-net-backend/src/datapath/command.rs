@@ -13,6 +13,7 @@ use super::EndId;
 use super::log::DirtyLog;
 use super::notify::Notifier;
 use super::ring::RingLayout;
+use crate::mac::MacAddr;
 
 /// How long the worker may take to answer. Its work per turn is bounded, so it answers within
 /// milliseconds unless a frontend has found a way to block it, with an eventfd for example.
@@ -69,6 +70,8 @@ pub enum Command {
     /// Mark each page of the guest's memory that is written in this log, from now on; `None` for
     /// no more. Once this is answered, the log before it is not touched again.
     Log(Option<Arc<DirtyLog>>),
+    /// Tell the other end that this MAC address is here now.
+    Announce(MacAddr),
     /// Start this ring.
     Start(RingId, RingSetup),
     /// Stop this ring. The answer is its next available index.

@@ -4,6 +4,7 @@
 //! Nothing in here allocates, locks, logs or panics per frame; what it has to say about frames it
 //! says in [`counters`]. Session threads reach it only through [`command`].
 
+pub mod announce;
 pub mod command;
 pub mod counters;
 pub mod drop_reason;

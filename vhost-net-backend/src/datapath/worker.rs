@@ -11,12 +11,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::event::{Timespec, epoll};
 
 use super::EndId;
+use super::announce::rarp;
 use super::command::{Command, Pending, Request, Requests};
 use super::counters::Counters;
 use super::filter::Filter;
 use super::receive::{FrameBuffer, Received};
 use crate::end::End;
 use crate::link_state::LinkState;
+use crate::mac::MacAddr;
 
 /// Frames moved per direction and turn.
 pub const BUDGET: usize = 256;
@@ -170,6 +172,11 @@ impl Worker {
     fn command(&mut self, request: Request) {
         let Request { end: id, command, answer } = request;
         let mut value = 0;
+        if let Command::Announce(mac) = command {
+            self.announce(id, mac);
+            let _ = answer.send(value);
+            return;
+        }
         self.unwatch(id);
         if let End::VhostUser(end) = &mut self.ends[id.index()] {
             match command {
@@ -181,6 +188,7 @@ impl Worker {
                 Command::Call(ring, call) => end.set_call(ring, call),
                 Command::Error(ring, error) => end.set_error(ring, error),
                 Command::Disconnect => *end = Default::default(),
+                Command::Announce(_) => {}
             }
         }
         self.watch(id);
@@ -190,6 +198,24 @@ impl Worker {
         self.more[id.index()] = true;
         // The session gave up waiting: nobody wants the answer.
         let _ = answer.send(value);
+    }
+
+    /// Gives the end opposite to `id` the announcement that `mac` is at `id` now. The frame is the
+    /// link's own, so the frame rules have no say; it is lost where a guest's frame would be.
+    fn announce(&mut self, id: EndId, mac: MacAddr) {
+        let target = id.other();
+        let frame = rarp(mac);
+        let end = &mut self.ends[target.index()];
+        match end.deliver(&frame) {
+            Ok(()) => {
+                let counters = self.counters.end(target);
+                counters.frames_out.fetch_add(1, Relaxed);
+                counters.bytes_out.fetch_add(frame.len() as u64, Relaxed);
+            }
+            Err(reason) => self.counters.drop_frame(id, reason),
+        }
+        end.publish();
+        self.note_faults();
     }
 
     /// Watches an end for frames. An eventfd is watched edge-triggered and never read: each kick

@@ -18,6 +18,7 @@ mod model;
 mod raw;
 mod refusal;
 mod replay;
+mod requests;
 mod tap;
 
 use common::guest::Guest;
