@@ -4,33 +4,18 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::VhostUserBackend;
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::virtio_net::{
-    VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS,
-};
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::epoll::EventSet;
 
 use super::config_space;
-use super::rules::{LOG_ALL, PROTOCOL_FEATURES, RINGS};
+use super::features::FEATURES;
+use super::rules::{PROTOCOL_FEATURES, RINGS};
 use super::session::Endpoint;
 use super::vring::{LinkVring, RingContext, SessionMemory};
 use crate::datapath::MAX_RING_SIZE;
 use crate::datapath::command::Command;
-
-/// Virtio features offered.
-pub const FEATURES: u64 = 1 << VIRTIO_NET_F_MTU
-    | 1 << VIRTIO_NET_F_MAC
-    | 1 << VIRTIO_NET_F_MRG_RXBUF
-    | 1 << VIRTIO_NET_F_STATUS
-    | LOG_ALL
-    | 1 << VIRTIO_RING_F_INDIRECT_DESC
-    | 1 << VIRTIO_RING_F_EVENT_IDX
-    | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
-    | 1 << VIRTIO_F_VERSION_1;
 
 /// The virtio-net device of one session.
 #[derive(Debug)]

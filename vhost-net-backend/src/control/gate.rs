@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::message::{Message, MessageError, wait};
 use super::refusal::Refusal;
+use super::ring_rules::double_base;
 use super::rules::Rules;
 use super::vring::RingContext;
 
@@ -104,7 +105,10 @@ impl Gate<'_> {
         if admission.reply {
             let deadline = Instant::now() + REPLY_TIMEOUT;
             wait(self.library, PollFlags::IN, Some(deadline)).map_err(GateError::Library)?;
-            let reply = Message::receive_reply(self.library).map_err(GateError::Library)?;
+            let mut reply = Message::receive_reply(self.library).map_err(GateError::Library)?;
+            if admission.packed_base {
+                double_base(&mut reply);
+            }
             reply.send(self.frontend).map_err(GateError::Frontend)?;
         }
         for message in admission.then {

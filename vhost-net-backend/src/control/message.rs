@@ -108,6 +108,13 @@ impl Message {
         Some((u32::from_ne_bytes([i0, i1, i2, i3]), u32::from_ne_bytes([v0, v1, v2, v3])))
     }
 
+    /// Replaces the second of those.
+    pub fn set_ring_value(&mut self, value: u32) {
+        if let Some(bytes) = self.body.get_mut(4..8) {
+            bytes.copy_from_slice(&value.to_ne_bytes());
+        }
+    }
+
     /// Receives a request, waiting for its first byte without limit. The rest must follow within
     /// [`MESSAGE_TIMEOUT`].
     pub fn receive(socket: &UnixStream) -> Result<Self, MessageError> {

@@ -13,6 +13,7 @@
 pub mod backend;
 pub mod config_space;
 pub mod eventfd;
+pub mod features;
 pub mod gate;
 pub mod listener;
 pub mod log_rules;
@@ -20,6 +21,7 @@ pub mod message;
 pub mod private_socket;
 pub mod refusal;
 pub mod region;
+pub mod ring_rules;
 pub mod rules;
 pub mod session;
 pub mod shape;

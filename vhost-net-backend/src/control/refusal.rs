@@ -44,6 +44,25 @@ pub enum Refusal {
     /// A ring base that does not fit 16 bits.
     #[error("Ring base {0} is above 65535")]
     RingBase(u32),
+    /// A packed ring's base that is not in the ring.
+    #[error("Base {base:#06x} of a packed ring is outside its {size} entries")]
+    PackedBase {
+        /// Index in bits 0 to 14, wrap counter in bit 15.
+        base: u16,
+        /// Entries.
+        size: u16,
+    },
+    /// SET_VRING_ADDR with flags that mean nothing.
+    #[error("SET_VRING_ADDR with flags {0:#x}")]
+    RingFlags(u32),
+    /// A ring's area that does not lie as it must.
+    #[error("A ring's area at {address:#x} is not {alignment}-byte aligned")]
+    RingMisaligned {
+        /// In the frontend.
+        address: u64,
+        /// Bytes.
+        alignment: u64,
+    },
     /// SET_VRING_ENABLE with a value that means nothing.
     #[error("SET_VRING_ENABLE with {0}, which is neither 0 nor 1")]
     Enable(u32),

@@ -11,12 +11,13 @@ use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures, VhostUs
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::eventfd::EventfdCheck;
+use super::features::{LOG_ALL, RING_PACKED};
 use super::log_rules::LogRules;
 use super::message::Message;
 use super::refusal::Refusal;
 use super::region::{Region, RegionError};
+use super::ring_rules::{RingRules, check_addresses};
 use super::shape::{check_fds, check_size};
-use crate::datapath::MAX_RING_SIZE;
 use crate::datapath::command::Command;
 use crate::mac::MacAddr;
 
@@ -43,8 +44,6 @@ const INDEX_MASK: u64 = 0xff;
 pub const MIN_MTU: u16 = 68;
 /// Bytes of the largest configuration space.
 const CONFIG_LEN: u32 = 256;
-/// VHOST_F_LOG_ALL: writes to the guest's memory are marked in the dirty log.
-pub const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
 /// Bytes of a region.
 const REGION_LEN: usize = size_of::<Region>();
 
@@ -55,6 +54,8 @@ pub struct Admission {
     pub forward: Option<Message>,
     /// The library will reply to it, and the reply goes to the frontend.
     pub reply: bool,
+    /// That reply is the base of a packed ring.
+    pub packed_base: bool,
     /// Goes to the frontend at once.
     pub answer: Option<Message>,
     /// Goes to the library after all that. No replies come to these.
@@ -81,6 +82,7 @@ pub struct EndConfig {
 pub struct Rules {
     eventfd: EventfdCheck,
     end: EndConfig,
+    rings: [RingRules; RINGS],
     regions: Vec<Region>,
     log: LogRules,
     features_asked: bool,
@@ -96,6 +98,7 @@ impl Rules {
         Ok(Self {
             eventfd: EventfdCheck::new()?,
             end,
+            rings: Default::default(),
             regions: Vec::new(),
             log: LogRules::default(),
             features_asked: false,
@@ -120,19 +123,20 @@ impl Rules {
             Req::SET_LOG_BASE => return self.set_log(message),
             Req::SET_LOG_FD => return self.set_log_fd(&message),
             Req::SET_VRING_NUM => {
-                let (_, size) = ring_state(&message)?;
-                if !size.is_power_of_two() || size > u32::from(MAX_RING_SIZE) {
-                    return Err(Refusal::RingSize(size));
-                }
+                let (index, size) = ring_state(&message)?;
+                self.rings[index].set_size(size)?;
             }
             Req::SET_VRING_BASE => {
-                let (_, base) = ring_state(&message)?;
-                if base > u32::from(u16::MAX) {
-                    return Err(Refusal::RingBase(base));
-                }
+                let (index, base) = ring_state(&message)?;
+                let base = self.rings[index].set_base(base, self.is_packed())?;
+                message.set_ring_value(base.into());
             }
-            Req::GET_VRING_BASE | Req::SET_VRING_ADDR => {
+            Req::GET_VRING_BASE => {
                 ring_state(&message)?;
+            }
+            Req::SET_VRING_ADDR => {
+                ring_state(&message)?;
+                check_addresses(&message, self.is_packed())?;
             }
             Req::SET_VRING_ENABLE => return self.set_enable(message),
             Req::SET_VRING_KICK | Req::SET_VRING_CALL | Req::SET_VRING_ERR => {
@@ -145,7 +149,13 @@ impl Rules {
             _ => {}
         }
         let reply = self.has_reply(&message);
-        Ok(Admission { forward: Some(message), reply, ..Admission::default() })
+        let packed_base = message.request == Req::GET_VRING_BASE && self.is_packed();
+        Ok(Admission { forward: Some(message), reply, packed_base, ..Admission::default() })
+    }
+
+    /// Whether the rings are packed.
+    fn is_packed(&self) -> bool {
+        self.features.is_some_and(|features| features & RING_PACKED != 0)
     }
 
     /// Whether the library replies to this request.

@@ -39,7 +39,7 @@ pub struct Endpoint {
     /// Whether memory without F_SEAL_SHRINK is taken.
     pub unsealed: bool,
     /// Features of the present or last session.
-    pub features: AtomicU64,
+    pub features: Arc<AtomicU64>,
     /// Sessions so far.
     pub sessions: AtomicU64,
     /// Connections refused because another session was live, or for the wrong user.
@@ -88,7 +88,7 @@ impl Endpoint {
             mac,
             mtu,
             unsealed,
-            features: AtomicU64::new(0),
+            features: Arc::default(),
             sessions: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             last_error: Mutex::new(None),
@@ -152,7 +152,11 @@ impl Endpoint {
         let end = EndConfig { unsealed: self.unsealed, mac: self.mac, mtu: self.mtu };
         let rules = Rules::new(end).map_err(SessionError::Private)?;
         let (listener, library) = private_connection().map_err(SessionError::Private)?;
-        let context = RingContext { end: self.id, worker: self.worker.clone() };
+        let context = RingContext {
+            end: self.id,
+            worker: self.worker.clone(),
+            features: Arc::clone(&self.features),
+        };
         let backend = Arc::new(LinkBackend::new(Arc::clone(self), context.clone()));
         // Nothing in the library is reset between connections, so each has its own.
         let mut daemon = with_context(context.clone(), || {

@@ -9,12 +9,15 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vhost_user_backend::{VringMutex, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::{Error as QueueError, QueueT};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
+use super::features::RING_PACKED;
 use crate::datapath::EndId;
 use crate::datapath::command::{Command, RingId, RingSetup, WorkerError, WorkerHandle};
 use crate::datapath::notify::Notifier;
@@ -30,6 +33,8 @@ pub struct RingContext {
     pub end: EndId,
     /// The packet worker.
     pub worker: WorkerHandle,
+    /// The features negotiated in the session.
+    pub features: Arc<AtomicU64>,
 }
 
 thread_local! {
@@ -94,13 +99,15 @@ struct RingState {
 
 impl RingState {
     /// What the worker needs to start the ring, if it may run.
-    fn setup(&self) -> Option<io::Result<RingSetup>> {
+    fn setup(&self, features: u64, base: u16) -> Option<io::Result<RingSetup>> {
         let (descriptors, available, used) = self.areas?;
         let layout = RingLayout { size: self.size?, descriptors, available, used };
         let kick = self.kick.as_ref()?;
         (self.ready && self.enabled).then(|| {
             Ok(RingSetup {
                 layout,
+                packed: features & RING_PACKED != 0,
+                base,
                 kick: kick.try_clone()?,
                 call: notifier(self.call.as_ref())?,
                 error: notifier(self.error.as_ref())?,
@@ -126,7 +133,8 @@ impl LinkVring {
             self.inner.set_queue_next_avail(next_avail);
             state.started = false;
         }
-        match state.setup() {
+        let features = context.features.load(Relaxed);
+        match state.setup(features, self.inner.queue_next_avail()) {
             Some(Ok(setup)) => {
                 context.request(Command::Start(*ring, setup));
                 state.started = true;
@@ -230,8 +238,8 @@ impl VringT<SessionMemory> for LinkVring {
     }
 
     fn set_queue_next_avail(&self, base: u16) {
-        // Kept for GET_VRING_BASE of a ring that never ran. A ring that runs starts at the guest's
-        // used index.
+        // Kept for GET_VRING_BASE of a ring that never ran, and for a packed ring that starts. A
+        // split ring starts at the guest's used index.
         self.inner.set_queue_next_avail(base);
     }
 

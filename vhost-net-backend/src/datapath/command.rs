@@ -52,6 +52,11 @@ impl RingId {
 pub struct RingSetup {
     /// Where it lies.
     pub layout: RingLayout,
+    /// Whether it is a packed ring.
+    pub packed: bool,
+    /// Where a packed ring resumes: bits 0 to 14 are the first descriptor not used, bit 15 is its
+    /// wrap counter. A split ring resumes at the index in the guest's memory.
+    pub base: u16,
     /// Readable when the driver has made chains available.
     pub kick: OwnedFd,
     /// Signalled when chains were used.
@@ -74,7 +79,7 @@ pub enum Command {
     Announce(MacAddr),
     /// Start this ring.
     Start(RingId, RingSetup),
-    /// Stop this ring. The answer is its next available index.
+    /// Stop this ring. The answer is its next available index, or the base of a packed ring.
     Stop(RingId),
     /// Replace the call eventfd of a running ring.
     Call(RingId, Option<Notifier>),

@@ -109,7 +109,7 @@ impl VhostUserEnd {
 
     /// Starts a ring. A ring the guest has prepared badly does not start, and is a fault.
     pub fn start(&mut self, id: RingId, setup: RingSetup) {
-        let RingSetup { layout, kick, call, error } = setup;
+        let RingSetup { layout, kick, call, error, .. } = setup;
         let direction = match id {
             RingId::Receive => Direction::Write,
             RingId::Transmit => Direction::Read,

@@ -192,6 +192,23 @@ fn t52_ring_addresses_outside_memory() {
     next_session_works(&link);
 }
 
+#[test]
+fn t52_ring_addresses_that_are_none() {
+    let link = TestLink::start();
+    for ([descriptors, used, available], flags, reason) in [
+        ([8, 0, 0], 0, "is not 16-byte aligned"),
+        ([0, 2, 0], 0, "is not 4-byte aligned"),
+        ([0, 0, 1], 0, "is not 2-byte aligned"),
+        ([0, 0, 0], 2, "with flags 0x2"),
+        ([0, 0, 0], u32::MAX, "with flags 0xffffffff"),
+    ] {
+        let numbers = [descriptors, used, available, 0].map(|at: u64| (at + 0x1000).to_ne_bytes());
+        let body = [pair(0, flags), numbers.concat()].concat();
+        refused(&link, reason, |raw| raw.send(SET_VRING_ADDR, PLAIN, &body, &[]));
+    }
+    next_session_works(&link);
+}
+
 /// The body of SET_MEM_TABLE with one region of these numbers.
 fn table(guest: u64, size: u64, user: u64, offset: u64) -> Vec<u8> {
     [1, guest, size, user, offset].map(u64::to_ne_bytes).concat()

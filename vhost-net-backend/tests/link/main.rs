@@ -15,6 +15,7 @@ mod gate;
 mod log;
 mod malformed;
 mod model;
+mod packed;
 mod raw;
 mod refusal;
 mod replay;
