@@ -44,8 +44,8 @@ pub struct Gate<'a> {
     pub library: &'a UnixStream,
     /// Where the frontend's channel for requests of the link goes.
     pub channel: &'a Mutex<Option<UnixStream>>,
-    /// The packet worker.
-    pub worker: &'a RingContext,
+    /// The end and its workers.
+    pub context: &'a RingContext,
 }
 
 impl Gate<'_> {
@@ -88,8 +88,11 @@ impl Gate<'_> {
 
     fn pass(&self, rules: &mut Rules, message: Message) -> Result<(), GateError> {
         let admission = rules.admit(message)?;
-        if let Some(command) = admission.command {
-            self.worker.request(command);
+        if let Some(log) = admission.log {
+            self.context.placement.set_log(self.context.end, log.as_ref());
+        }
+        if let Some(mac) = admission.announce {
+            self.context.placement.announce(self.context.end, mac);
         }
         if let Some(channel) = admission.channel {
             *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);

@@ -18,6 +18,7 @@ pub mod gate;
 pub mod listener;
 pub mod log_rules;
 pub mod message;
+pub mod placement;
 pub mod private_socket;
 pub mod refusal;
 pub mod region;

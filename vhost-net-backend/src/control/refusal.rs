@@ -3,7 +3,7 @@
 use vhost::vhost_user::message::FrontendReq;
 
 use super::region::RegionError;
-use super::rules::{MAX_REGIONS, MIN_MTU, RINGS};
+use super::rules::{MAX_REGIONS, MIN_MTU};
 use crate::datapath::MAX_RING_SIZE;
 use crate::datapath::log::LogError;
 use crate::mac::MacAddr;
@@ -31,12 +31,14 @@ pub enum Refusal {
         count: usize,
     },
     /// A ring that does not exist.
-    #[error("{request:?} for ring {index}; there are {RINGS}")]
+    #[error("{request:?} for ring {index}; there are {rings}")]
     Ring {
         /// The request.
         request: FrontendReq,
         /// The ring's index.
         index: u64,
+        /// Rings of the device.
+        rings: usize,
     },
     /// A ring size that is none.
     #[error("Ring size {0} is not a power of two from 1 to {MAX_RING_SIZE}")]

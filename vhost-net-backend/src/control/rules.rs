@@ -11,18 +11,15 @@ use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures, VhostUs
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::eventfd::EventfdCheck;
-use super::features::{LOG_ALL, RING_PACKED};
-use super::log_rules::LogRules;
+use super::features::{LOG_ALL, RING_PACKED, rings};
+use super::log_rules::{LogChange, LogRules};
 use super::message::Message;
 use super::refusal::Refusal;
 use super::region::{Region, RegionError};
 use super::ring_rules::{RingRules, check_addresses};
 use super::shape::{check_fds, check_size};
-use crate::datapath::command::Command;
 use crate::mac::MacAddr;
 
-/// Rings of a virtio-net device with one queue pair and no control queue.
-pub const RINGS: usize = 2;
 /// Memory regions of one frontend together, as the library reports it to frontends.
 pub const MAX_REGIONS: usize = 509;
 /// Protocol features offered. A later version may add to them, never remove: a reconnecting
@@ -62,8 +59,10 @@ pub struct Admission {
     pub then: Vec<Message>,
     /// The frontend's channel for requests of the link.
     pub channel: Option<UnixStream>,
-    /// Carried out by the worker before anything of the above.
-    pub command: Option<Command>,
+    /// The dirty log from now on, before anything of the above.
+    pub log: Option<LogChange>,
+    /// To be announced to the other end.
+    pub announce: Option<MacAddr>,
 }
 
 /// What the rules need to know of the end.
@@ -73,8 +72,11 @@ pub struct EndConfig {
     pub unsealed: bool,
     /// MAC of the card the guest sees.
     pub mac: MacAddr,
-    /// MTU of the link.
+    /// MTU of the link, which is that of the card.
     pub mtu: u16,
+    /// Queue pairs the card can have, from 1 to
+    /// [`MAX_PAIRS`](crate::datapath::command::MAX_PAIRS).
+    pub queue_pairs: usize,
 }
 
 /// State of one session, as far as the rules need it.
@@ -82,14 +84,14 @@ pub struct EndConfig {
 pub struct Rules {
     eventfd: EventfdCheck,
     end: EndConfig,
-    rings: [RingRules; RINGS],
+    rings: Vec<RingRules>,
     regions: Vec<Region>,
     log: LogRules,
     features_asked: bool,
     features: Option<u64>,
     protocol_features: VhostUserProtocolFeatures,
     /// SET_VRING_ENABLE per ring that came before SET_FEATURES.
-    early_enable: [Option<u32>; RINGS],
+    early_enable: Vec<Option<u32>>,
 }
 
 impl Rules {
@@ -98,13 +100,13 @@ impl Rules {
         Ok(Self {
             eventfd: EventfdCheck::new()?,
             end,
-            rings: Default::default(),
+            rings: vec![RingRules::default(); rings(end.queue_pairs)],
             regions: Vec::new(),
             log: LogRules::default(),
             features_asked: false,
             features: None,
             protocol_features: VhostUserProtocolFeatures::empty(),
-            early_enable: [None; RINGS],
+            early_enable: vec![None; rings(end.queue_pairs)],
         })
     }
 
@@ -123,19 +125,20 @@ impl Rules {
             Req::SET_LOG_BASE => return self.set_log(message),
             Req::SET_LOG_FD => return self.set_log_fd(&message),
             Req::SET_VRING_NUM => {
-                let (index, size) = ring_state(&message)?;
-                self.rings[index].set_size(size)?;
+                let (_, size) = self.ring_state(&message)?;
+                self.ring(&message)?.set_size(size)?;
             }
             Req::SET_VRING_BASE => {
-                let (index, base) = ring_state(&message)?;
-                let base = self.rings[index].set_base(base, self.is_packed())?;
+                let (_, base) = self.ring_state(&message)?;
+                let packed = self.is_packed();
+                let base = self.ring(&message)?.set_base(base, packed)?;
                 message.set_ring_value(base.into());
             }
             Req::GET_VRING_BASE => {
-                ring_state(&message)?;
+                self.ring_state(&message)?;
             }
             Req::SET_VRING_ADDR => {
-                ring_state(&message)?;
+                self.ring_state(&message)?;
                 check_addresses(&message, self.is_packed())?;
             }
             Req::SET_VRING_ENABLE => return self.set_enable(message),
@@ -151,6 +154,25 @@ impl Rules {
         let reply = self.has_reply(&message);
         let packed_base = message.request == Req::GET_VRING_BASE && self.is_packed();
         Ok(Admission { forward: Some(message), reply, packed_base, ..Admission::default() })
+    }
+
+    /// The index of the ring a message is about, checked, and the value beside it.
+    fn ring_state(&self, message: &Message) -> Result<(usize, u32), Refusal> {
+        let request = message.request;
+        let (index, value) =
+            message.ring_state().ok_or(Refusal::Size { request, len: message.body.len() })?;
+        let rings = self.rings.len();
+        match usize::try_from(index) {
+            Ok(position) if position < rings => Ok((position, value)),
+            _ => Err(Refusal::Ring { request, index: u64::from(index), rings }),
+        }
+    }
+
+    /// The ring a message is about.
+    fn ring(&mut self, message: &Message) -> Result<&mut RingRules, Refusal> {
+        let (index, _) = self.ring_state(message)?;
+        let (request, rings) = (message.request, self.rings.len());
+        self.rings.get_mut(index).ok_or(Refusal::Ring { request, index: index as u64, rings })
     }
 
     /// Whether the rings are packed.
@@ -184,7 +206,7 @@ impl Rules {
     fn set_features(&mut self, message: Message) -> Result<Admission, Refusal> {
         self.features = message.u64();
         let log_all = self.features.is_some_and(|features| features & LOG_ALL != 0);
-        let command = self.log.set_on(log_all, &self.regions)?.map(Command::Log);
+        let log = self.log.set_on(log_all, &self.regions)?;
         let then = if self.has_protocol_features() {
             let held = self.early_enable.iter_mut().enumerate();
             held.filter_map(|(index, value)| Some((index, value.take()?)))
@@ -192,11 +214,11 @@ impl Rules {
                 .collect()
         } else {
             // Without VHOST_USER_F_PROTOCOL_FEATURES all rings are enabled by this very message.
-            self.early_enable = [None; RINGS];
+            self.early_enable.fill(None);
             Vec::new()
         };
         let reply = self.has_reply(&message);
-        Ok(Admission { forward: Some(message), reply, then, command, ..Admission::default() })
+        Ok(Admission { forward: Some(message), reply, then, log, ..Admission::default() })
     }
 
     fn has_protocol_features(&self) -> bool {
@@ -209,7 +231,7 @@ impl Rules {
     /// acknowledgement there; the library would end the session. So it is held, acknowledged, and
     /// delivered after SET_FEATURES.
     fn set_enable(&mut self, message: Message) -> Result<Admission, Refusal> {
-        let (index, value) = ring_state(&message)?;
+        let (index, value) = self.ring_state(&message)?;
         if value > 1 {
             return Err(Refusal::Enable(value));
         }
@@ -286,9 +308,8 @@ impl Rules {
     fn set_log(&mut self, message: Message) -> Result<Admission, Refusal> {
         self.check_negotiated(&message, VhostUserProtocolFeatures::LOG_SHMFD)?;
         let answer = Some(message.reply(message.body.clone()));
-        let command =
-            self.log.set_base(message, self.end.unsealed, &self.regions)?.map(Command::Log);
-        Ok(Admission { answer, command, ..Admission::default() })
+        let log = self.log.set_base(message, self.end.unsealed, &self.regions)?;
+        Ok(Admission { answer, log, ..Admission::default() })
     }
 
     /// SET_LOG_FD: an eventfd to be signalled when the log is written. Frontends look at the log
@@ -330,10 +351,7 @@ impl Rules {
         let found = message.body.first_chunk().map(|octets| MacAddr::new(*octets));
         match found.filter(|found| *found != expected) {
             Some(found) => Err(Refusal::Announcement { found, expected }),
-            None => Ok(Admission {
-                command: Some(Command::Announce(expected)),
-                ..self.acknowledge(message)
-            }),
+            None => Ok(Admission { announce: Some(expected), ..self.acknowledge(message) }),
         }
     }
 
@@ -359,8 +377,9 @@ impl Rules {
         let request = message.request;
         let value = message.u64().unwrap_or(u64::MAX);
         let index = value & INDEX_MASK;
-        if value & !(INDEX_MASK | NO_FD) != 0 || index >= RINGS as u64 {
-            return Err(Refusal::Ring { request, index: value });
+        let rings = self.rings.len();
+        if value & !(INDEX_MASK | NO_FD) != 0 || index >= rings as u64 {
+            return Err(Refusal::Ring { request, index: value, rings });
         }
         let expected = usize::from(value & NO_FD == 0);
         if message.fds.len() != expected {
@@ -401,16 +420,5 @@ fn check_config(message: &Message) -> Result<(), Refusal> {
     match offset.checked_add(size) {
         Some(end) if size > 0 && end <= CONFIG_LEN => Ok(()),
         _ => Err(Refusal::Config { offset, size }),
-    }
-}
-
-/// The ring a message is about, checked, and the value beside it.
-fn ring_state(message: &Message) -> Result<(usize, u32), Refusal> {
-    let request = message.request;
-    let (index, value) =
-        message.ring_state().ok_or(Refusal::Size { request, len: message.body.len() })?;
-    match usize::try_from(index) {
-        Ok(position) if position < RINGS => Ok((position, value)),
-        _ => Err(Refusal::Ring { request, index: u64::from(index) }),
     }
 }

@@ -17,9 +17,10 @@ use vhost_user_backend::{VringMutex, VringStateGuard, VringStateMutGuard, VringT
 use virtio_queue::{Error as QueueError, QueueT};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
-use super::features::RING_PACKED;
+use super::features::{RING_PACKED, pairs};
+use super::placement::Placement;
 use crate::datapath::EndId;
-use crate::datapath::command::{Command, RingId, RingSetup, WorkerError, WorkerHandle};
+use crate::datapath::command::{RingId, RingSetup};
 use crate::datapath::notify::Notifier;
 use crate::datapath::ring::RingLayout;
 
@@ -31,8 +32,10 @@ pub type SessionMemory = GuestMemoryAtomic<GuestMemoryMmap>;
 pub struct RingContext {
     /// The end the session belongs to.
     pub end: EndId,
-    /// The packet worker.
-    pub worker: WorkerHandle,
+    /// Queue pairs the card can have.
+    pub queue_pairs: usize,
+    /// The packet workers.
+    pub placement: Arc<Placement>,
     /// The features negotiated in the session.
     pub features: Arc<AtomicU64>,
 }
@@ -54,24 +57,8 @@ pub fn with_context<T>(context: RingContext, make: impl FnOnce() -> T) -> T {
 impl fmt::Debug for LinkVring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The library's part has no Debug.
-        let Self { context, state, .. } = self;
-        f.debug_struct("LinkVring").field("context", context).field("state", state).finish()
-    }
-}
-
-impl RingContext {
-    /// Has the worker carry out a command. A worker that is stuck cannot be helped from here, and
-    /// must not make the other end's frontend wait: the process ends, and its supervisor starts
-    /// another, which resumes where the guests' rings are.
-    pub fn request(&self, command: Command) -> u16 {
-        match self.worker.request(self.end, command) {
-            Ok(answer) => answer,
-            Err(WorkerError::Gone) => 0,
-            Err(error @ WorkerError::Stuck) => {
-                tracing::error!(end = self.end.name(), "{error}");
-                std::process::abort();
-            }
-        }
+        let Self { index, state, .. } = self;
+        f.debug_struct("LinkVring").field("index", index).field("state", state).finish()
     }
 }
 
@@ -80,7 +67,9 @@ impl RingContext {
 pub struct LinkVring {
     inner: VringMutex<SessionMemory>,
     /// None for a ring made outside [`with_context`], which never runs.
-    context: Option<(RingContext, RingId)>,
+    context: Option<RingContext>,
+    /// Which ring it is, by its index in the device.
+    index: usize,
     state: Arc<Mutex<RingState>>,
 }
 
@@ -94,7 +83,8 @@ struct RingState {
     kick: Option<OwnedFd>,
     call: Option<OwnedFd>,
     error: Option<OwnedFd>,
-    started: bool,
+    /// Which ring it was set up as.
+    role: Option<RingId>,
 }
 
 impl RingState {
@@ -121,29 +111,55 @@ fn notifier(fd: Option<&OwnedFd>) -> io::Result<Option<Notifier>> {
 }
 
 impl LinkVring {
-    /// Changes the state, and has the worker start, stop or restart the ring accordingly.
+    /// What this ring is with the features negotiated; `None` for a ring that has no use.
+    fn role(&self, context: &RingContext) -> Option<RingId> {
+        let features = context.features.load(Relaxed);
+        let is_in_use = self.index < 2 * pairs(features, context.queue_pairs);
+        RingId::from_index(self.index).filter(|_| is_in_use)
+    }
+
+    /// Changes the state, and has the ring start, stop or restart accordingly.
     fn change(&self, change: impl FnOnce(&mut RingState)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
-        let Some((context, ring)) = &self.context else {
+        let Some(context) = &self.context else {
             return;
         };
-        if state.started {
-            let next_avail = context.request(Command::Stop(*ring));
-            self.inner.set_queue_next_avail(next_avail);
-            state.started = false;
+        let role = self.role(context);
+        if let Some(before) = state.role
+            && role != Some(before)
+        {
+            context.placement.change(context.end, before, |base| {
+                self.keep_base(base);
+                None
+            });
         }
+        state.role = role;
+        if let Some(ring) = role {
+            context.placement.change(context.end, ring, |base| {
+                self.keep_base(base);
+                self.setup(&state, context)
+            });
+        }
+    }
+
+    /// Keeps where the ring was stopped, for GET_VRING_BASE and for its next start.
+    fn keep_base(&self, base: Option<u16>) {
+        if let Some(base) = base {
+            self.inner.set_queue_next_avail(base);
+        }
+    }
+
+    /// How the ring is to run, if it is.
+    fn setup(&self, state: &RingState, context: &RingContext) -> Option<RingSetup> {
         let features = context.features.load(Relaxed);
-        match state.setup(features, self.inner.queue_next_avail()) {
-            Some(Ok(setup)) => {
-                context.request(Command::Start(*ring, setup));
-                state.started = true;
-            }
-            Some(Err(error)) => {
-                tracing::error!(end = context.end.name(), %error, "cannot keep a ring's eventfds");
-            }
-            None => {}
-        }
+        let setup = state.setup(features, self.inner.queue_next_avail())?;
+        setup
+            .inspect_err(|error| {
+                let end = context.end.name();
+                tracing::error!(end, %error, "cannot keep a ring's eventfds");
+            })
+            .ok()
     }
 
     /// Changes an eventfd the worker writes to; the ring goes on.
@@ -151,17 +167,15 @@ impl LinkVring {
         &self,
         file: Option<File>,
         slot: impl FnOnce(&mut RingState) -> &mut Option<OwnedFd>,
-        command: impl FnOnce(RingId, Option<Notifier>) -> Command,
+        set: impl FnOnce(&Placement, EndId, RingId, Option<Notifier>),
     ) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let fd = file.map(OwnedFd::from);
         let copy = notifier(fd.as_ref());
         *slot(&mut state) = fd;
-        if let (true, Some((context, ring))) = (state.started, &self.context) {
+        if let (Some(ring), Some(context)) = (state.role, &self.context) {
             match copy {
-                Ok(notifier) => {
-                    context.request(command(*ring, notifier));
-                }
+                Ok(notifier) => set(&context.placement, context.end, ring, notifier),
                 Err(error) => {
                     tracing::error!(end = context.end.name(), %error, "cannot keep an eventfd");
                 }
@@ -182,11 +196,16 @@ impl VringT<SessionMemory> for LinkVring {
     fn new(memory: SessionMemory, max_queue_size: u16) -> Result<Self, QueueError> {
         let context = CONTEXT.with_borrow_mut(|slot| {
             let (context, made) = slot.as_mut()?;
-            let ring = RingId::from_index(*made)?;
-            *made += 1;
-            Some((context.clone(), ring))
+            let index = std::mem::replace(made, *made + 1);
+            Some((context.clone(), index))
         });
-        Ok(Self { inner: VringMutex::new(memory, max_queue_size)?, context, state: Arc::default() })
+        let (context, index) = context.unzip();
+        Ok(Self {
+            inner: VringMutex::new(memory, max_queue_size)?,
+            context,
+            index: index.unwrap_or_default(),
+            state: Arc::default(),
+        })
     }
 
     fn get_ref(&self) -> <Self as VringStateGuard<'_, SessionMemory>>::G {
@@ -276,10 +295,53 @@ impl VringT<SessionMemory> for LinkVring {
     }
 
     fn set_call(&self, file: Option<File>) {
-        self.change_notifier(file, |state| &mut state.call, Command::Call);
+        self.change_notifier(file, |state| &mut state.call, Placement::set_call);
     }
 
     fn set_err(&self, file: Option<File>) {
-        self.change_notifier(file, |state| &mut state.error, Command::Error);
+        self.change_notifier(file, |state| &mut state.error, Placement::set_error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    fn ready() -> RingState {
+        RingState {
+            size: Some(256),
+            areas: Some((0x1000, 0x2000, 0x3000)),
+            ready: true,
+            enabled: true,
+            kick: Some(eventfd(0, EventfdFlags::CLOEXEC).unwrap()),
+            ..RingState::default()
+        }
+    }
+
+    #[test]
+    fn setup_says_which_form_the_ring_has_and_where_it_resumes() {
+        let setup = ready().setup(RING_PACKED, 0x8011).unwrap().unwrap();
+        assert_eq!((setup.packed, setup.base), (true, 0x8011));
+        assert_eq!(setup.layout.available, 0x2000);
+        let setup = ready().setup(0, 17).unwrap().unwrap();
+        assert!(!setup.packed);
+    }
+
+    #[test]
+    fn t63_ring_runs_only_when_all_is_there() {
+        let take: [fn(&mut RingState); 5] = [
+            |state| state.size = None,
+            |state| state.areas = None,
+            |state| state.ready = false,
+            |state| state.enabled = false,
+            |state| state.kick = None,
+        ];
+        for take in take {
+            let mut state = ready();
+            take(&mut state);
+            assert!(state.setup(0, 0).is_none());
+        }
     }
 }

@@ -183,11 +183,17 @@ impl Worker {
                 Command::Features(features) => end.set_features(features),
                 Command::Memory(memory) => end.set_memory(memory),
                 Command::Log(log) => end.set_log(log),
-                Command::Start(ring, setup) => end.start(ring, setup),
-                Command::Stop(ring) => value = end.stop(ring).unwrap_or(0),
-                Command::Call(ring, call) => end.set_call(ring, call),
-                Command::Error(ring, error) => end.set_error(ring, error),
+                Command::Start(ring, setup) if ring.pair() == 0 => end.start(ring.kind(), setup),
+                Command::Stop(ring) if ring.pair() == 0 => {
+                    value = end.stop(ring.kind()).unwrap_or(0);
+                }
+                Command::Call(ring, call) if ring.pair() == 0 => end.set_call(ring.kind(), call),
+                Command::Error(ring, error) if ring.pair() == 0 => {
+                    end.set_error(ring.kind(), error);
+                }
                 Command::Disconnect => *end = Default::default(),
+                // This worker has one pair.
+                Command::Start(..) | Command::Stop(_) | Command::Call(..) | Command::Error(..) => {}
                 Command::Announce(_) => {}
             }
         }

@@ -8,7 +8,7 @@ use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::GuestMemoryMmap;
 
-use crate::datapath::command::{RingId, RingSetup};
+use crate::datapath::command::{RingKind, RingSetup};
 use crate::datapath::drop_reason::DropReason;
 use crate::datapath::header::{HEADER_LEN, LEGACY_HEADER_LEN};
 use crate::datapath::log::DirtyLog;
@@ -61,7 +61,7 @@ pub struct VhostUserEnd {
     /// Where writes to the guest's memory are marked, while its VMM wants that.
     log: Option<Arc<DirtyLog>>,
     /// A fault the worker has not yet counted and reported.
-    fault: Option<(RingId, RingFault)>,
+    fault: Option<(RingKind, RingFault)>,
 }
 
 impl VhostUserEnd {
@@ -76,7 +76,7 @@ impl VhostUserEnd {
     }
 
     /// Takes the fault that stopped a ring since the last call.
-    pub const fn take_fault(&mut self) -> Option<(RingId, RingFault)> {
+    pub const fn take_fault(&mut self) -> Option<(RingKind, RingFault)> {
         self.fault.take()
     }
 
@@ -108,11 +108,11 @@ impl VhostUserEnd {
     }
 
     /// Starts a ring. A ring the guest has prepared badly does not start, and is a fault.
-    pub fn start(&mut self, id: RingId, setup: RingSetup) {
+    pub fn start(&mut self, id: RingKind, setup: RingSetup) {
         let RingSetup { layout, kick, call, error, .. } = setup;
         let direction = match id {
-            RingId::Receive => Direction::Write,
-            RingId::Transmit => Direction::Read,
+            RingKind::Receive => Direction::Write,
+            RingKind::Transmit => Direction::Read,
         };
         let (indirect, event_idx) = self.ring_features();
         let started = match &self.memory {
@@ -121,14 +121,14 @@ impl VhostUserEnd {
         };
         match started {
             Ok(ring) => {
-                if id == RingId::Receive {
+                if id == RingKind::Receive {
                     self.scratch = Some(Scratch::new(ring.size()));
                 } else {
                     self.chain = Chain::with_capacity(ring.size());
                 }
                 *self.slot(id) =
                     Some(RunningRing { ring, kick, call, error, state: RingState::Working });
-                if id == RingId::Receive {
+                if id == RingKind::Receive {
                     self.quiet_receive_ring();
                 }
             }
@@ -142,13 +142,13 @@ impl VhostUserEnd {
     }
 
     /// Stops a ring. Returns its next available index, or `None` when it does not run.
-    pub fn stop(&mut self, id: RingId) -> Option<u16> {
+    pub fn stop(&mut self, id: RingKind) -> Option<u16> {
         self.slot(id).take().map(|running| running.ring.next_avail())
     }
 
     /// Replaces the call eventfd of a running ring, and signals the new one: a call may have gone
     /// to the old one unseen.
-    pub fn set_call(&mut self, id: RingId, call: Option<Notifier>) {
+    pub fn set_call(&mut self, id: RingKind, call: Option<Notifier>) {
         if let Some(running) = self.slot(id) {
             if let Some(call) = &call {
                 call.signal();
@@ -158,7 +158,7 @@ impl VhostUserEnd {
     }
 
     /// Replaces the error eventfd of a running ring.
-    pub fn set_error(&mut self, id: RingId, error: Option<Notifier>) {
+    pub fn set_error(&mut self, id: RingKind, error: Option<Notifier>) {
         if let Some(running) = self.slot(id) {
             running.error = error;
         }
@@ -166,7 +166,7 @@ impl VhostUserEnd {
 
     /// Prepares a turn: looks how many chains the driver has made available.
     pub fn begin(&mut self) {
-        self.with_ring(RingId::Transmit, |ring, memory| {
+        self.with_ring(RingKind::Transmit, |ring, memory| {
             ring.disable_kicks(memory)?;
             ring.look(memory)
         });
@@ -183,7 +183,7 @@ impl VhostUserEnd {
         match receive::receive(ring, memory, &mut self.chain, header_len, buffer) {
             Ok(received) => received,
             Err(fault) => {
-                self.stop_for(RingId::Transmit, fault);
+                self.stop_for(RingKind::Transmit, fault);
                 Received::Empty
             }
         }
@@ -208,7 +208,7 @@ impl VhostUserEnd {
                 delivery
             }
             Err(fault) => {
-                self.stop_for(RingId::Receive, fault);
+                self.stop_for(RingKind::Receive, fault);
                 Err(DropReason::PeerDown)
             }
         }
@@ -216,7 +216,7 @@ impl VhostUserEnd {
 
     /// Publishes used chains of both rings, and calls the driver where it wants that.
     pub fn publish(&mut self) {
-        for id in [RingId::Receive, RingId::Transmit] {
+        for id in [RingKind::Receive, RingKind::Transmit] {
             let call = self.with_ring(id, SplitRing::publish);
             if call == Some(true)
                 && let Some(RunningRing { call: Some(call), .. }) = self.slot(id)
@@ -228,22 +228,22 @@ impl VhostUserEnd {
 
     /// Asks for kicks; returns whether chains became available meanwhile.
     pub fn rearm(&mut self) -> bool {
-        self.with_ring(RingId::Transmit, SplitRing::enable_kicks).unwrap_or(false)
+        self.with_ring(RingKind::Transmit, SplitRing::enable_kicks).unwrap_or(false)
     }
 
     /// The link never waits for receive buffers: a frame that finds none is dropped.
     fn quiet_receive_ring(&mut self) {
-        self.with_ring(RingId::Receive, SplitRing::disable_kicks);
+        self.with_ring(RingKind::Receive, SplitRing::disable_kicks);
     }
 
     fn with_ring<T>(
         &mut self,
-        id: RingId,
+        id: RingKind,
         act: impl FnOnce(&mut SplitRing, &GuestMemoryMmap) -> Result<T, RingFault>,
     ) -> Option<T> {
         let slot = match id {
-            RingId::Receive => &mut self.receive,
-            RingId::Transmit => &mut self.transmit,
+            RingKind::Receive => &mut self.receive,
+            RingKind::Transmit => &mut self.transmit,
         };
         let (Some(memory), Some(ring)) =
             (&self.memory, slot.as_mut().and_then(RunningRing::working))
@@ -263,10 +263,10 @@ impl VhostUserEnd {
 
     /// Stops a ring for a fault: what was used before it is published, its error eventfd is
     /// signalled, and the worker is told.
-    fn stop_for(&mut self, id: RingId, fault: RingFault) {
+    fn stop_for(&mut self, id: RingKind, fault: RingFault) {
         let slot = match id {
-            RingId::Receive => &mut self.receive,
-            RingId::Transmit => &mut self.transmit,
+            RingKind::Receive => &mut self.receive,
+            RingKind::Transmit => &mut self.transmit,
         };
         if let Some(running) = slot {
             running.state = RingState::Broken;
@@ -283,10 +283,10 @@ impl VhostUserEnd {
         self.fault = Some((id, fault));
     }
 
-    const fn slot(&mut self, id: RingId) -> &mut Option<RunningRing> {
+    const fn slot(&mut self, id: RingKind) -> &mut Option<RunningRing> {
         match id {
-            RingId::Receive => &mut self.receive,
-            RingId::Transmit => &mut self.transmit,
+            RingKind::Receive => &mut self.receive,
+            RingKind::Transmit => &mut self.transmit,
         }
     }
 

@@ -12,8 +12,8 @@ use crate::common::guest::{Guest, MEMORY_LEN, MRG_RXBUF, memfd};
 use crate::common::link::{Options, TestLink};
 use crate::common::{GUEST, NETVM, frame};
 use crate::raw::{
-    ACK, ADD_MEM_REG, GET_CONFIG, GET_FEATURES, GET_VRING_BASE, PLAIN, REM_MEM_REG, Raw,
-    SET_BACKEND_REQ_FD, SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES,
+    ACK, ADD_MEM_REG, GET_CONFIG, GET_FEATURES, GET_QUEUE_NUM, GET_VRING_BASE, PLAIN, REM_MEM_REG,
+    Raw, SET_BACKEND_REQ_FD, SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES,
     SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_ERR,
     SET_VRING_KICK, SET_VRING_NUM, as_fd, pair, region,
 };
@@ -165,6 +165,45 @@ fn t51_rings_that_do_not_exist() {
         }
     }
     next_session_works(&link);
+}
+
+#[test]
+fn t51_rings_of_several_pairs_end_with_the_control_queue() {
+    let link = TestLink::with(Options { queue_pairs: 4, ..Options::default() });
+    let mut raw = negotiated(&link);
+    assert_eq!(raw.ask(GET_QUEUE_NUM, PLAIN, &[], &[]), 9);
+    for index in 0..9 {
+        assert_eq!(raw.ask(SET_VRING_NUM, ACK, &pair(index, 256), &[]), 0);
+        assert_eq!(raw.ask(SET_VRING_BASE, ACK, &pair(index, 5), &[]), 0);
+        raw.send(GET_VRING_BASE, PLAIN, &pair(index, 0), &[]);
+        assert_eq!(raw.reply().1, pair(index, 5));
+    }
+    drop(raw);
+    link.report_when(|report| !report.guest.connected);
+    for index in [9, 10, 16, 17, 255, 0x1_0008, u32::MAX] {
+        refused(&link, "; there are 9", |raw| {
+            raw.send(SET_VRING_NUM, PLAIN, &pair(index, 256), &[]);
+        });
+    }
+    next_session_works(&link);
+}
+
+#[test]
+fn several_pairs_are_offered_with_their_control_queue_and_shown() {
+    for (queue_pairs, is_offered) in [(1, false), (2, true), (8, true)] {
+        let link = TestLink::with(Options { queue_pairs, ..Options::default() });
+        let mut raw = negotiated(&link);
+        let features = raw.ask(GET_FEATURES, PLAIN, &[], &[]);
+        // CTRL_VQ, CTRL_RX, CTRL_VLAN, CTRL_RX_EXTRA, MQ; never GUEST_ANNOUNCE or CTRL_MAC_ADDR.
+        assert_eq!(features >> 17 & 0x7f, if is_offered { 0b010_1111 } else { 0 });
+        raw.send(
+            GET_CONFIG,
+            PLAIN,
+            &[[8, 2, 0].map(u32::to_ne_bytes).concat(), vec![0; 2]].concat(),
+            &[],
+        );
+        assert_eq!(raw.reply().1[12..], (queue_pairs as u16).to_le_bytes());
+    }
 }
 
 #[test]

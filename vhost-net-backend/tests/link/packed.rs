@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use vhost_net_backend::control::gate::{Gate, GateError};
 use vhost_net_backend::control::message::Message;
+use vhost_net_backend::control::placement::Placement;
 use vhost_net_backend::control::refusal::Refusal;
 use vhost_net_backend::control::rules::{EndConfig, Rules};
 use vhost_net_backend::control::vring::RingContext;
@@ -27,13 +28,18 @@ fn session(act: impl FnOnce(&mut Raw, &UnixStream)) -> Result<(), GateError> {
     let (gate_library, library) = UnixStream::pair().unwrap();
     let gate = std::thread::spawn(move || {
         let (worker, _requests) = command_channel().unwrap();
-        let context = RingContext { end: EndId::Guest, worker, features: Arc::default() };
-        let end = EndConfig { unsealed: false, mac: GUEST, mtu: 1500 };
+        let context = RingContext {
+            end: EndId::Guest,
+            queue_pairs: 1,
+            placement: Arc::new(Placement::new(vec![worker])),
+            features: Arc::default(),
+        };
+        let end = EndConfig { unsealed: false, mac: GUEST, mtu: 1500, queue_pairs: 1 };
         let gate = Gate {
             frontend: &gate_frontend,
             library: &gate_library,
             channel: &Mutex::new(None),
-            worker: &context,
+            context: &context,
         };
         gate.run(Rules::new(end).unwrap())
     });
