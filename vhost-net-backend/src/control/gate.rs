@@ -89,7 +89,7 @@ impl Gate<'_> {
     fn pass(&self, rules: &mut Rules, message: Message) -> Result<(), GateError> {
         let admission = rules.admit(message)?;
         if let Some(log) = admission.log {
-            self.context.placement.set_log(self.context.end, log.as_ref());
+            self.context.set_log(log);
         }
         if let Some(mac) = admission.announce {
             self.context.placement.announce(self.context.end, mac);

@@ -12,6 +12,9 @@
 
 pub mod backend;
 pub mod config_space;
+pub mod control_command;
+pub mod control_queue;
+pub mod control_ring;
 pub mod eventfd;
 pub mod features;
 pub mod gate;

@@ -147,6 +147,8 @@ impl Endpoint {
             queue_pairs: self.config.queue_pairs,
             placement: Arc::clone(&self.placement),
             features: Arc::clone(&self.features),
+            counters: Arc::clone(&self.counters),
+            log: Arc::default(),
         };
         let backend = Arc::new(LinkBackend::new(Arc::clone(self), context.clone()));
         // Nothing in the library is reset between connections, so each has its own.

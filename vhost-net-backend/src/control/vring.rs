@@ -17,10 +17,13 @@ use vhost_user_backend::{VringMutex, VringStateGuard, VringStateMutGuard, VringT
 use virtio_queue::{Error as QueueError, QueueT};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
-use super::features::{RING_PACKED, pairs};
+use super::control_queue::ControlQueue;
+use super::features::{RING_PACKED, control_queue, pairs};
+use super::log_rules::LogChange;
 use super::placement::Placement;
 use crate::datapath::EndId;
 use crate::datapath::command::{RingId, RingSetup};
+use crate::datapath::counters::Counters;
 use crate::datapath::notify::Notifier;
 use crate::datapath::ring::RingLayout;
 
@@ -38,6 +41,35 @@ pub struct RingContext {
     pub placement: Arc<Placement>,
     /// The features negotiated in the session.
     pub features: Arc<AtomicU64>,
+    /// Counters of the link.
+    pub counters: Arc<Counters>,
+    /// The session's dirty log, while logging is on.
+    pub log: Arc<Mutex<LogChange>>,
+}
+
+impl RingContext {
+    /// Logs in `log` from now on. Once this returns, the log before it is not touched again.
+    pub fn set_log(&self, log: LogChange) {
+        self.placement.set_log(self.end, log.as_ref());
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = log;
+    }
+
+    /// Marks what a session thread has written to the guest's memory.
+    pub fn mark(&self, guest_address: u64, len: u64) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = &*log {
+            log.mark(guest_address, len);
+        }
+    }
+}
+
+/// What a ring is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Frames, at a packet worker.
+    Frames(RingId),
+    /// Control commands.
+    Control,
 }
 
 thread_local! {
@@ -70,6 +102,7 @@ pub struct LinkVring {
     context: Option<RingContext>,
     /// Which ring it is, by its index in the device.
     index: usize,
+    memory: SessionMemory,
     state: Arc<Mutex<RingState>>,
 }
 
@@ -84,7 +117,9 @@ struct RingState {
     call: Option<OwnedFd>,
     error: Option<OwnedFd>,
     /// Which ring it was set up as.
-    role: Option<RingId>,
+    role: Option<Role>,
+    /// Serves it, if it is a control queue.
+    control: Option<ControlQueue>,
 }
 
 impl RingState {
@@ -112,10 +147,13 @@ fn notifier(fd: Option<&OwnedFd>) -> io::Result<Option<Notifier>> {
 
 impl LinkVring {
     /// What this ring is with the features negotiated; `None` for a ring that has no use.
-    fn role(&self, context: &RingContext) -> Option<RingId> {
+    fn role(&self, context: &RingContext) -> Option<Role> {
         let features = context.features.load(Relaxed);
+        if control_queue(features, context.queue_pairs) == Some(self.index) {
+            return Some(Role::Control);
+        }
         let is_in_use = self.index < 2 * pairs(features, context.queue_pairs);
-        RingId::from_index(self.index).filter(|_| is_in_use)
+        RingId::from_index(self.index).filter(|_| is_in_use).map(Role::Frames)
     }
 
     /// Changes the state, and has the ring start, stop or restart accordingly.
@@ -126,21 +164,37 @@ impl LinkVring {
             return;
         };
         let role = self.role(context);
-        if let Some(before) = state.role
-            && role != Some(before)
+        if let Some(Role::Frames(before)) = state.role
+            && role != state.role
         {
             context.placement.change(context.end, before, |base| {
                 self.keep_base(base);
                 None
             });
         }
+        if let Some(control) = state.control.take() {
+            self.keep_base(Some(control.stop()));
+        }
         state.role = role;
-        if let Some(ring) = role {
-            context.placement.change(context.end, ring, |base| {
+        match role {
+            Some(Role::Frames(ring)) => context.placement.change(context.end, ring, |base| {
                 self.keep_base(base);
                 self.setup(&state, context)
-            });
+            }),
+            Some(Role::Control) => state.control = self.serve(&state, context),
+            None => {}
         }
+    }
+
+    /// Starts to serve a control queue, if it may run.
+    fn serve(&self, state: &RingState, context: &RingContext) -> Option<ControlQueue> {
+        let setup = self.setup(state, context)?;
+        ControlQueue::start(setup, self.memory.clone(), context.clone())
+            .inspect_err(|error| {
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(end = context.end.name(), error, "control queue not served");
+            })
+            .ok()
     }
 
     /// Keeps where the ring was stopped, for GET_VRING_BASE and for its next start.
@@ -173,12 +227,21 @@ impl LinkVring {
         let fd = file.map(OwnedFd::from);
         let copy = notifier(fd.as_ref());
         *slot(&mut state) = fd;
-        if let (Some(ring), Some(context)) = (state.role, &self.context) {
-            match copy {
-                Ok(notifier) => set(&context.placement, context.end, ring, notifier),
-                Err(error) => {
-                    tracing::error!(end = context.end.name(), %error, "cannot keep an eventfd");
+        let (Some(role), Some(context)) = (state.role, &self.context) else {
+            return;
+        };
+        match (role, copy) {
+            (Role::Frames(ring), Ok(notifier)) => {
+                set(&context.placement, context.end, ring, notifier);
+            }
+            (Role::Control, Ok(_)) => {
+                if let Some(control) = state.control.take() {
+                    self.keep_base(Some(control.stop()));
+                    state.control = self.serve(&state, context);
                 }
+            }
+            (_, Err(error)) => {
+                tracing::error!(end = context.end.name(), %error, "cannot keep an eventfd");
             }
         }
     }
@@ -201,7 +264,8 @@ impl VringT<SessionMemory> for LinkVring {
         });
         let (context, index) = context.unzip();
         Ok(Self {
-            inner: VringMutex::new(memory, max_queue_size)?,
+            inner: VringMutex::new(memory.clone(), max_queue_size)?,
+            memory,
             context,
             index: index.unwrap_or_default(),
             state: Arc::default(),

@@ -102,7 +102,7 @@ impl Guest {
     }
 
     pub fn connect_stream(&mut self, stream: UnixStream) {
-        let mut frontend = Frontend::from_stream(stream, 2);
+        let mut frontend = Frontend::from_stream(stream, 17);
         frontend.set_owner().unwrap();
         let offered = frontend.get_features().unwrap();
         assert_eq!(offered & self.features, self.features, "{offered:#x}");

@@ -23,14 +23,14 @@ use crate::refusal::{negotiated, next_session_works, refused};
 
 const PAGE: usize = 4096;
 /// Bytes of a log with a bit for each page of a test's guest, and not one more.
-const LOG_LEN: usize = MEMORY_LEN / PAGE / 8;
+pub const LOG_LEN: usize = MEMORY_LEN / PAGE / 8;
 
-fn log_file(len: usize) -> File {
+pub fn log_file(len: usize) -> File {
     memfd(len, SealFlags::SHRINK | SealFlags::GROW)
 }
 
 /// Pages marked in a log.
-fn marked(log: &File) -> BTreeSet<usize> {
+pub fn marked(log: &File) -> BTreeSet<usize> {
     let mut bytes = [0; LOG_LEN];
     log.read_exact_at(&mut bytes, 0).unwrap();
     (0..LOG_LEN * 8).filter(|page| bytes[page / 8] >> (page % 8) & 1 == 1).collect()
@@ -48,7 +48,7 @@ fn changed(before: &[u8], after: &[u8]) -> BTreeSet<usize> {
     pages.filter(|(_, (before, after))| before != after).map(|(page, _)| page).collect()
 }
 
-fn set_log_base(guest: &mut Guest, log: &File) {
+pub fn set_log_base(guest: &mut Guest, log: &File) {
     let region = VhostUserDirtyLogRegion {
         mmap_size: LOG_LEN as u64,
         mmap_offset: 0,

@@ -9,6 +9,7 @@
 mod common;
 
 mod carry;
+mod control;
 mod drops;
 mod features;
 mod gate;

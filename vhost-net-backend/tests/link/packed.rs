@@ -33,6 +33,8 @@ fn session(act: impl FnOnce(&mut Raw, &UnixStream)) -> Result<(), GateError> {
             queue_pairs: 1,
             placement: Arc::new(Placement::new(vec![worker])),
             features: Arc::default(),
+            counters: Arc::default(),
+            log: Arc::default(),
         };
         let end = EndConfig { unsealed: false, mac: GUEST, mtu: 1500, queue_pairs: 1 };
         let gate = Gate {
