@@ -32,6 +32,8 @@ pub trait Source {
     fn features(&self) -> u64;
     /// Looks for up to `limit` frames.
     fn take(&mut self, limit: usize);
+    /// Whether there may be one.
+    fn has_frames(&self) -> bool;
     /// Starts on the oldest frame taken.
     fn next(&mut self, packet: &mut Packet) -> Next;
     /// Where the frame lies that [`Source::next`] started on, if in a guest's memory.
@@ -129,7 +131,7 @@ impl Carrier<'_> {
     ) -> usize {
         source.take(BURST);
         for frames in 0..BURST {
-            if self.patient && !sink.has_room() {
+            if self.patient && source.has_frames() && !sink.has_room() {
                 *starved = true;
                 return frames;
             }

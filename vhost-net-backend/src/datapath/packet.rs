@@ -141,6 +141,17 @@ impl Packet {
         Ok(())
     }
 
+    /// Holds a copy of `frame`, as much of it as a frame may be, without a header.
+    pub fn set_frame(&mut self, frame: &[u8]) {
+        let frame = frame.get(..MAX_FRAME).unwrap_or(frame);
+        if let Some(space) = self.bytes.get_mut(HEADER_LEN..HEADER_LEN + frame.len()) {
+            space.copy_from_slice(frame);
+        }
+        self.header = VirtioNetHeader::default();
+        self.len = frame.len();
+        self.private = frame.len();
+    }
+
     /// The header the frame came with, without `num_buffers`.
     pub const fn header(&self) -> &VirtioNetHeader {
         &self.header

@@ -26,6 +26,8 @@ pub struct Options {
     pub unsealed: bool,
     pub tap: Option<TapEnd>,
     pub guest_uid: Option<u32>,
+    /// One, if zero.
+    pub queue_pairs: usize,
 }
 
 impl TestLink {
@@ -50,6 +52,7 @@ impl TestLink {
             netvm_mac: NETVM,
             card_mac: CARD,
             mtu: 1500,
+            queue_pairs: options.queue_pairs.max(1),
             guest,
             netvm,
             sandbox_missing: Vec::new(),
