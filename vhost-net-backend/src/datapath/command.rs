@@ -4,6 +4,8 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
@@ -172,6 +174,8 @@ pub struct WorkerHandle {
     /// None only while it is dropped.
     requests: Option<Sender<Request>>,
     wake: Arc<OwnedFd>,
+    /// Says what `wake` says to a worker that is awake.
+    pending: Arc<AtomicBool>,
 }
 
 /// The worker's side of the command channel.
@@ -179,15 +183,21 @@ pub struct WorkerHandle {
 pub struct Requests {
     requests: Receiver<Request>,
     wake: Arc<OwnedFd>,
+    pending: Arc<AtomicBool>,
 }
 
 /// Makes a command channel.
 pub fn command_channel() -> rustix::io::Result<(WorkerHandle, Requests)> {
     let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let (sender, receiver) = channel();
+    let pending = Arc::new(AtomicBool::new(false));
     Ok((
-        WorkerHandle { requests: Some(sender), wake: Arc::clone(&wake) },
-        Requests { requests: receiver, wake },
+        WorkerHandle {
+            requests: Some(sender),
+            wake: Arc::clone(&wake),
+            pending: Arc::clone(&pending),
+        },
+        Requests { requests: receiver, wake, pending },
     ))
 }
 
@@ -205,6 +215,7 @@ impl WorkerHandle {
     }
 
     fn wake(&self) {
+        self.pending.store(true, Release);
         // Full means a wake-up is pending already.
         let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
     }
@@ -229,6 +240,18 @@ pub(super) enum Pending {
 impl Requests {
     pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
+    }
+
+    /// Whether it is time to look for commands; costs next to nothing.
+    pub(super) fn are_pending(&self) -> bool {
+        self.pending.load(Acquire)
+    }
+
+    /// Takes back the wake-up. Commands that come from now on cause another.
+    pub(super) fn acknowledge(&self) {
+        self.pending.store(false, Release);
+        let mut counter = [0; 8];
+        let _ = rustix::io::read(&*self.wake, &mut counter);
     }
 
     pub(super) fn next(&self) -> Pending {

@@ -38,7 +38,33 @@ impl Default for Counters {
     }
 }
 
+/// What a turn of the worker adds to the counters at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Frames taken.
+    pub frames_in: usize,
+    /// Bytes of those that were carried.
+    pub bytes_in: usize,
+    /// Frames delivered.
+    pub frames_out: usize,
+    /// Bytes of those.
+    pub bytes_out: usize,
+}
+
 impl Counters {
+    /// Adds what was moved from the end `from` to the other.
+    pub fn add(&self, from: EndId, tally: &Tally) {
+        let add = |counter: &AtomicU64, value: usize| {
+            if value > 0 {
+                counter.fetch_add(value as u64, Relaxed);
+            }
+        };
+        add(&self.end(from).frames_in, tally.frames_in);
+        add(&self.end(from).bytes_in, tally.bytes_in);
+        add(&self.end(from.other()).frames_out, tally.frames_out);
+        add(&self.end(from.other()).bytes_out, tally.bytes_out);
+    }
+
     /// The counters of one end.
     pub const fn end(&self, end: EndId) -> &EndCounters {
         &self.ends[end.index()]

@@ -1,21 +1,25 @@
-//! The packet path: split rings, the virtio-net header, the frame rules and the one worker thread
-//! that moves frames both ways.
+//! The packet path: rings, the virtio-net header, the frame rules and the worker threads that move
+//! frames both ways.
 //!
 //! Nothing in here allocates, locks, logs or panics per frame; what it has to say about frames it
 //! says in [`counters`]. Session threads reach it only through [`command`].
 
 pub mod announce;
+pub mod carry;
 pub mod command;
 pub mod counters;
 pub mod drop_reason;
 pub mod filter;
 pub mod header;
 pub mod log;
+pub mod memory;
 pub mod notify;
-pub mod receive;
+pub mod packet;
+pub mod pause;
 pub mod ring;
-pub mod transmit;
 pub mod worker;
+
+mod sys;
 
 /// Which end of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,31 +1,39 @@
-//! The one thread that moves frames, both ways.
+//! The thread that moves frames, both ways.
 //!
-//! It sleeps in `epoll_wait` without a time limit while there is nothing to do. A turn moves at
-//! most [`BUDGET`] frames in each direction, so neither direction starves the other, nor the
-//! commands of the sessions.
+//! It sleeps in `epoll_wait` without a time limit while there is nothing to do. While frames keep
+//! coming it looks for them by itself, and drivers need not kick. A turn moves at most
+//! [`BUDGET`](super::carry::BUDGET) frames in each direction, so neither direction starves the
+//! other, nor the commands of the sessions. Between looks that find nothing it offers the CPU to
+//! others: a link that waits never keeps it from one that has frames.
 
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
+use rustix::thread::sched_yield;
 
 use super::EndId;
 use super::announce::rarp;
+use super::carry::{Carrier, Outgoing};
 use super::command::{Command, Pending, Request, Requests};
 use super::counters::Counters;
 use super::filter::Filter;
-use super::receive::{FrameBuffer, Received};
+use super::header::VirtioNetHeader;
+use super::packet::{Packet, Tail};
+use super::pause::Pause;
 use crate::end::End;
 use crate::link_state::LinkState;
 use crate::mac::MacAddr;
 
-/// Frames moved per direction and turn.
-pub const BUDGET: usize = 256;
+/// How long frames wait for receive buffers before they are dropped. A driver that is a little late
+/// loses nothing; one that offers none holds its peer up for this long once.
+const PATIENCE: Duration = Duration::from_millis(1);
 
-const GUEST_TOKEN: u64 = 0;
-const NETVM_TOKEN: u64 = 1;
-const COMMAND_TOKEN: u64 = 2;
+/// Events taken from the kernel at once. They only wake the worker, which then looks everywhere.
+const EVENTS: usize = 8;
 
 /// The packet worker.
 #[derive(Debug)]
@@ -36,9 +44,10 @@ pub struct Worker {
     state: Arc<LinkState>,
     requests: Requests,
     epoll: OwnedFd,
-    buffer: FrameBuffer,
-    /// Whether an end may have frames that no event will announce.
-    more: [bool; 2],
+    packet: Packet,
+    /// Since when the frames of each end wait for receive buffers of the other.
+    starved: [Option<Instant>; 2],
+    pause: Pause,
 }
 
 impl Worker {
@@ -52,7 +61,7 @@ impl Worker {
         requests: Requests,
     ) -> rustix::io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let token = epoll::EventData::new_u64(COMMAND_TOKEN);
+        let token = epoll::EventData::new_u64(0);
         epoll::add(&epoll, requests.wake_fd(), token, epoll::EventFlags::IN)?;
         let worker = Self {
             ends: [guest, netvm],
@@ -61,8 +70,9 @@ impl Worker {
             state,
             requests,
             epoll,
-            buffer: FrameBuffer::new(filter.max_frame()),
-            more: [false; 2],
+            packet: Packet::default(),
+            starved: [None; 2],
+            pause: Pause::default(),
         };
         for end in [EndId::Guest, EndId::Netvm] {
             worker.watch(end);
@@ -73,93 +83,117 @@ impl Worker {
 
     /// Runs until the last command handle is gone.
     pub fn run(mut self) {
-        let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut events = Vec::with_capacity(8);
+        let start = Instant::now();
+        let mut now = start;
         loop {
-            let timeout = self.more.contains(&true).then_some(&no_wait);
-            events.clear();
-            let waited =
-                epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout);
-            if let Err(error) = waited
-                && error != rustix::io::Errno::INTR
-            {
-                tracing::error!(%error, "the packet worker cannot wait for events");
+            if self.requests.are_pending() && !self.commands() {
                 return;
             }
-            for event in &events {
-                match event.data.u64() {
-                    GUEST_TOKEN => self.more[0] = true,
-                    NETVM_TOKEN => self.more[1] = true,
-                    _ => {
-                        if !self.commands() {
-                            return;
-                        }
-                    }
-                }
-            }
+            let mut busy = false;
             for end in [EndId::Guest, EndId::Netvm] {
-                if self.more[end.index()] {
-                    self.turn(end);
+                busy |= self.turn(end, start, now);
+            }
+            self.settle();
+            now = Instant::now();
+            if busy {
+                self.pause.reset();
+            } else if self.is_waiting(now) || self.pause.is_short(now) {
+                sched_yield();
+            } else {
+                if let Err(error) = self.sleep() {
+                    tracing::error!(%error, "the packet worker cannot wait for events");
+                    return;
                 }
+                let woken = Instant::now();
+                self.pause.slept(woken - now);
+                now = woken;
             }
         }
     }
 
-    /// Moves frames from one end to the other, within the budget.
-    fn turn(&mut self, from: EndId) {
-        self.ends[from.index()].begin();
-        let mut frames = 0;
-        while frames < BUDGET && self.carry(from) {
-            frames += 1;
-        }
-        for end in &mut self.ends {
-            end.publish();
-        }
-        // With the budget used up there is probably more; kicks stay off and the next turn looks.
-        self.more[from.index()] = frames == BUDGET || self.ends[from.index()].rearm();
-        self.note_faults();
-        if let End::Tap(tap) = &self.ends[from.index()]
-            && !tap.is_up()
-        {
-            // A deleted TAP would be readable for ever.
-            self.unwatch(from);
-            self.publish_state(from);
-        }
-    }
-
-    /// Moves one frame; false when there is none.
-    fn carry(&mut self, from: EndId) -> bool {
+    /// Moves frames from one end to the other, within the budget. Returns whether there were any.
+    fn turn(&mut self, from: EndId, start: Instant, now: Instant) -> bool {
+        let waiting = &mut self.starved[from.index()];
         let [guest, netvm] = &mut self.ends;
         let (source, target) = match from {
             EndId::Guest => (guest, netvm),
             EndId::Netvm => (netvm, guest),
         };
-        let verdict = match source.receive(&mut self.buffer) {
-            Received::Empty => return false,
-            Received::Dropped(reason) => Err(reason),
-            Received::Frame => {
-                let frame = self.buffer.frame();
-                let counters = self.counters.end(from);
-                counters.bytes_in.fetch_add(frame.len() as u64, Relaxed);
-                self.filter.check(from, frame).and_then(|()| target.deliver(frame))
-            }
+        let mut carrier = Carrier {
+            from,
+            filter: &mut self.filter,
+            packet: &mut self.packet,
+            counters: &self.counters,
+            now: u64::try_from((now - start).as_nanos()).unwrap_or(u64::MAX),
+            patient: waiting.is_none_or(|since| now - since < PATIENCE),
         };
-        self.counters.end(from).frames_in.fetch_add(1, Relaxed);
-        match verdict {
-            Ok(()) => {
-                let counters = self.counters.end(from.other());
-                counters.frames_out.fetch_add(1, Relaxed);
-                counters.bytes_out.fetch_add(self.buffer.frame().len() as u64, Relaxed);
+        let mut frames = 0;
+        for index in 0..source.sources() {
+            let Some(ready) = source.source(index) else {
+                continue;
+            };
+            let turn = ready.carry(&mut carrier, target.sink(index));
+            frames += turn.frames;
+            if turn.delivered > 0 {
+                *waiting = None;
             }
-            Err(reason) => self.counters.drop_frame(from, reason),
+            if turn.starved {
+                waiting.get_or_insert(now);
+            }
         }
-        true
+        frames > 0
+    }
+
+    /// Whether frames wait for receive buffers, and may.
+    fn is_waiting(&self, now: Instant) -> bool {
+        self.starved.iter().flatten().any(|since| now - *since < PATIENCE)
+    }
+
+    /// Ends a turn at both ends.
+    fn settle(&mut self) {
+        for end in &mut self.ends {
+            end.settle();
+        }
+        for id in [EndId::Guest, EndId::Netvm] {
+            match &mut self.ends[id.index()] {
+                End::VhostUser(end) => {
+                    if let Some((ring, fault)) = end.take_fault() {
+                        self.counters.end(id).ring_faults.fetch_add(1, Relaxed);
+                        tracing::warn!(end = id.name(), %ring, %fault, "ring stopped");
+                        self.publish_state(id);
+                    }
+                }
+                End::Tap(tap) => {
+                    if !tap.is_up() && self.counters.end(id).up.load(Relaxed) {
+                        // A deleted TAP would be readable for ever.
+                        self.unwatch(id);
+                        self.publish_state(id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for an event, unless there are frames after all.
+    fn sleep(&mut self) -> rustix::io::Result<()> {
+        let more = self.ends.iter_mut().fold(false, |more, end| end.rearm() | more);
+        let mut events = [const { MaybeUninit::uninit() }; EVENTS];
+        let waited = match more {
+            true => Ok(()),
+            false => epoll::wait(&self.epoll, &mut events, None).map(|_| ()),
+        };
+        for end in &mut self.ends {
+            end.disarm();
+        }
+        match waited {
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            waited => waited,
+        }
     }
 
     /// Carries out pending commands; false when no more can come.
     fn commands(&mut self) -> bool {
-        let mut counter = [0; 8];
-        let _ = rustix::io::read(self.requests.wake_fd(), &mut counter);
+        self.requests.acknowledge();
         loop {
             match self.requests.next() {
                 Pending::Request(request) => self.command(request),
@@ -174,6 +208,7 @@ impl Worker {
         let mut value = 0;
         if let Command::Announce(mac) = command {
             self.announce(id, mac);
+            self.settle();
             let _ = answer.send(value);
             return;
         }
@@ -181,27 +216,19 @@ impl Worker {
         if let End::VhostUser(end) = &mut self.ends[id.index()] {
             match command {
                 Command::Features(features) => end.set_features(features),
-                Command::Memory(memory) => end.set_memory(memory),
+                Command::Memory(memory) => end.set_memory(&memory),
                 Command::Log(log) => end.set_log(log),
-                Command::Start(ring, setup) if ring.pair() == 0 => end.start(ring.kind(), setup),
-                Command::Stop(ring) if ring.pair() == 0 => {
-                    value = end.stop(ring.kind()).unwrap_or(0);
-                }
-                Command::Call(ring, call) if ring.pair() == 0 => end.set_call(ring.kind(), call),
-                Command::Error(ring, error) if ring.pair() == 0 => {
-                    end.set_error(ring.kind(), error);
-                }
-                Command::Disconnect => *end = Default::default(),
-                // This worker has one pair.
-                Command::Start(..) | Command::Stop(_) | Command::Call(..) | Command::Error(..) => {}
                 Command::Announce(_) => {}
+                Command::Start(ring, setup) => end.start(ring, setup),
+                Command::Stop(ring) => value = end.stop(ring).unwrap_or(0),
+                Command::Call(ring, call) => end.set_call(ring, call),
+                Command::Error(ring, error) => end.set_error(ring, error),
+                Command::Disconnect => *end = Default::default(),
             }
         }
         self.watch(id);
-        self.note_faults();
+        self.settle();
         self.publish_state(id);
-        // Frames may have been waiting since before the ring ran; no kick will come for them.
-        self.more[id.index()] = true;
         // The session gave up waiting: nobody wants the answer.
         let _ = answer.send(value);
     }
@@ -210,18 +237,21 @@ impl Worker {
     /// link's own, so the frame rules have no say; it is lost where a guest's frame would be.
     fn announce(&mut self, id: EndId, mac: MacAddr) {
         let target = id.other();
-        let frame = rarp(mac);
-        let end = &mut self.ends[target.index()];
-        match end.deliver(&frame) {
+        let bytes = rarp(mac);
+        let frame = Outgoing {
+            header: VirtioNetHeader::default(),
+            private: &bytes,
+            tail: Tail { source: None, skip: 0 },
+            len: bytes.len(),
+        };
+        match self.ends[target.index()].sink(0).deliver(&frame) {
             Ok(()) => {
                 let counters = self.counters.end(target);
                 counters.frames_out.fetch_add(1, Relaxed);
-                counters.bytes_out.fetch_add(frame.len() as u64, Relaxed);
+                counters.bytes_out.fetch_add(frame.len as u64, Relaxed);
             }
             Err(reason) => self.counters.drop_frame(id, reason),
         }
-        end.publish();
-        self.note_faults();
     }
 
     /// Watches an end for frames. An eventfd is watched edge-triggered and never read: each kick
@@ -232,8 +262,8 @@ impl Worker {
             End::VhostUser(_) => epoll::EventFlags::IN | epoll::EventFlags::ET,
             End::Tap(_) => epoll::EventFlags::IN,
         };
-        if let Some(fd) = end.source_fd() {
-            let token = epoll::EventData::new_u64(id.index() as u64);
+        for fd in end.kicks() {
+            let token = epoll::EventData::new_u64(0);
             if let Err(error) = epoll::add(&self.epoll, fd, token, flags) {
                 tracing::error!(end = id.name(), %error, "cannot wait for this end's frames");
             }
@@ -241,23 +271,9 @@ impl Worker {
     }
 
     fn unwatch(&self, id: EndId) {
-        if let Some(fd) = self.ends[id.index()].source_fd() {
+        for fd in self.ends[id.index()].kicks() {
             // The frontend holds the same eventfd open, so closing ours would not remove it.
             let _ = epoll::delete(&self.epoll, fd);
-        }
-    }
-
-    /// Counts and reports rings that stopped for a fault.
-    fn note_faults(&mut self) {
-        for id in [EndId::Guest, EndId::Netvm] {
-            let End::VhostUser(end) = &mut self.ends[id.index()] else {
-                continue;
-            };
-            if let Some((ring, fault)) = end.take_fault() {
-                self.counters.end(id).ring_faults.fetch_add(1, Relaxed);
-                tracing::warn!(end = id.name(), ring = ring.name(), %fault, "ring stopped");
-                self.publish_state(id);
-            }
         }
     }
 

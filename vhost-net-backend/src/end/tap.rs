@@ -10,9 +10,11 @@ use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
 use super::sys;
+use crate::datapath::carry::{Next, Outgoing, Sink, Source};
 use crate::datapath::drop_reason::DropReason;
-use crate::datapath::header::{self, HEADER_LEN};
-use crate::datapath::receive::{FrameBuffer, Received};
+use crate::datapath::header::HEADER_LEN;
+use crate::datapath::memory::{Memory, Segment};
+use crate::datapath::packet::Packet;
 
 /// Why a TAP cannot be an end.
 #[derive(Debug, thiserror::Error)]
@@ -91,27 +93,48 @@ impl TapEnd {
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.tap.as_fd()
     }
+}
 
-    /// Reads a frame from the host.
-    pub fn receive(&mut self, buffer: &mut FrameBuffer) -> Received {
-        match rustix::io::read(&self.tap, buffer.space()) {
-            Ok(len) => {
-                let verdict = buffer.set_len(HEADER_LEN, len).and_then(header::check_from_tap);
-                verdict.map_or_else(Received::Dropped, |()| Received::Frame)
-            }
-            Err(Errno::AGAIN | Errno::INTR | Errno::IO) => Received::Empty,
+impl Source for TapEnd {
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn take(&mut self, _limit: usize) {}
+
+    fn next(&mut self, packet: &mut Packet) -> Next {
+        match rustix::io::read(&self.tap, packet.space()) {
+            Ok(len) => packet.set_len(len).map_or_else(Next::Drop, |()| Next::Frame),
+            Err(Errno::AGAIN | Errno::INTR | Errno::IO) => Next::Empty,
             Err(_) => {
                 // The interface was deleted.
                 self.gone = true;
-                Received::Empty
+                Next::Empty
             }
         }
     }
 
-    /// Writes a frame to the host.
-    pub fn deliver(&mut self, frame: &[u8]) -> Result<(), DropReason> {
-        let header = header::plain(0);
-        let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(frame)];
+    fn place(&self) -> Option<(&Memory, &[Segment])> {
+        None
+    }
+
+    fn done(&mut self) {}
+
+    fn publish(&mut self) {}
+}
+
+impl Sink for TapEnd {
+    fn features(&self) -> u64 {
+        0
+    }
+
+    /// The host's kernel queues what it is given, or drops it; a frame never waits here.
+    fn has_room(&mut self) -> bool {
+        true
+    }
+
+    fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), DropReason> {
+        let parts = [IoSlice::new(frame.header.as_bytes()), IoSlice::new(frame.private)];
         match rustix::io::writev(&self.tap, &parts) {
             Ok(_) => Ok(()),
             Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => Err(DropReason::NoRxBuffer),
@@ -119,4 +142,10 @@ impl TapEnd {
             Err(_) => Err(DropReason::PeerDown),
         }
     }
+
+    fn needs_private(&self) -> bool {
+        true
+    }
+
+    fn publish(&mut self) {}
 }

@@ -1,6 +1,6 @@
 //! An end whose rings lie in a guest's memory, shared by a vhost-user frontend.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -8,94 +8,87 @@ use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::GuestMemoryMmap;
 
-use crate::datapath::command::{RingKind, RingSetup};
-use crate::datapath::drop_reason::DropReason;
+use super::port::{AnyRing, Negotiated, Port, State, each};
+use super::sink::MAX_BUFFERS;
+use super::{AnySink, AnySource};
+use crate::datapath::command::{RingId, RingKind, RingSetup};
 use crate::datapath::header::{HEADER_LEN, LEGACY_HEADER_LEN};
 use crate::datapath::log::DirtyLog;
+use crate::datapath::memory::Memory;
 use crate::datapath::notify::Notifier;
-use crate::datapath::receive::{self, FrameBuffer, Received};
-use crate::datapath::ring::{Chain, Direction, RingFault, SplitRing};
-use crate::datapath::transmit::{self, Scratch};
+use crate::datapath::ring::chain::Chains;
+use crate::datapath::ring::{Direction, Ring, RingFault, RingUse};
 
-/// A ring with its eventfds.
-#[derive(Debug)]
-struct RunningRing {
-    ring: SplitRing,
-    kick: OwnedFd,
-    call: Option<Notifier>,
-    error: Option<Notifier>,
-    state: RingState,
-}
-
-/// Whether the worker may touch a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RingState {
-    Working,
-    /// Its areas are not in the guest's memory at the moment: a frontend that changes its memory
-    /// slot by slot removes the old slot before it adds the new one.
-    Suspended,
-    /// Stopped for a fault. It stays here, untouched, until the session removes it, so that its
-    /// kick eventfd can be taken out of the worker's epoll set before it is closed.
-    Broken,
-}
-
-impl RunningRing {
-    /// The ring, if it may be touched.
-    const fn working(&mut self) -> Option<&mut SplitRing> {
-        match self.state {
-            RingState::Working => Some(&mut self.ring),
-            RingState::Suspended | RingState::Broken => None,
-        }
-    }
+/// The rings of a queue pair that run.
+#[derive(Debug, Default)]
+struct Pair {
+    receive: Option<Port>,
+    transmit: Option<Port>,
 }
 
 /// State of a vhost-user end in the worker. Without a frontend it is the [`Default`].
 #[derive(Debug, Default)]
 pub struct VhostUserEnd {
-    memory: Option<Arc<GuestMemoryMmap>>,
-    features: u64,
-    receive: Option<RunningRing>,
-    transmit: Option<RunningRing>,
-    chain: Chain,
-    scratch: Option<Scratch>,
-    /// Where writes to the guest's memory are marked, while its VMM wants that.
+    memory: Option<Memory>,
+    /// Where writes to the memory are marked, while its VMM wants that.
     log: Option<Arc<DirtyLog>>,
+    features: u64,
+    pairs: Vec<Pair>,
     /// A fault the worker has not yet counted and reported.
-    fault: Option<(RingKind, RingFault)>,
+    fault: Option<(RingId, RingFault)>,
 }
 
 impl VhostUserEnd {
-    /// Whether frames can be delivered: the driver's receive ring runs.
-    pub const fn is_up(&self) -> bool {
-        matches!(self.receive, Some(RunningRing { state: RingState::Working, .. }))
+    /// Whether frames can be delivered: one of the driver's receive rings runs.
+    pub fn is_up(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.receive.as_ref().is_some_and(Port::is_working))
     }
 
-    /// The kick eventfd of the driver's transmit ring.
-    pub fn kick_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.transmit.as_ref().map(|running| running.kick.as_fd())
+    /// The kick eventfds of the driver's transmit rings.
+    pub fn kicks(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.pairs.iter().filter_map(|pair| Some(pair.transmit.as_ref()?.kick.as_fd()))
+    }
+
+    /// Queue pairs, running or not.
+    pub const fn pairs(&self) -> usize {
+        self.pairs.len()
     }
 
     /// Takes the fault that stopped a ring since the last call.
-    pub const fn take_fault(&mut self) -> Option<(RingKind, RingFault)> {
+    pub const fn take_fault(&mut self) -> Option<(RingId, RingFault)> {
         self.fault.take()
+    }
+
+    fn ports(&mut self) -> impl Iterator<Item = (RingId, &mut Port)> {
+        self.pairs.iter_mut().enumerate().flat_map(|(number, pair)| {
+            let Pair { receive, transmit } = pair;
+            [(RingKind::Receive, receive), (RingKind::Transmit, transmit)]
+                .into_iter()
+                .filter_map(move |(kind, port)| Some((RingId::new(number, kind)?, port.as_mut()?)))
+        })
     }
 
     /// Features the driver uses from now on.
     pub fn set_features(&mut self, features: u64) {
         self.features = features;
-        let (indirect, event_idx) = self.ring_features();
-        for running in [&mut self.receive, &mut self.transmit].into_iter().flatten() {
-            running.ring.set_features(indirect, event_idx);
+        for (id, port) in self.ports() {
+            let usage = ring_use(id, features);
+            each!(&mut port.ring, ring => ring.set_usage(usage));
+            port.rewind();
         }
     }
 
     /// The guest's memory from now on. Rings that do not lie in it rest until they do again.
-    pub fn set_memory(&mut self, memory: Arc<GuestMemoryMmap>) {
-        for running in [&mut self.receive, &mut self.transmit].into_iter().flatten() {
-            if running.state != RingState::Broken {
-                running.state = match running.ring.check_areas(&memory) {
-                    Ok(()) => RingState::Working,
-                    Err(_) => RingState::Suspended,
+    pub fn set_memory(&mut self, memory: &Arc<GuestMemoryMmap>) {
+        let mut memory = Memory::new(memory);
+        memory.set_log(self.log.clone());
+        for (_, port) in self.ports() {
+            // What was taken lies in the old memory.
+            port.rewind();
+            if port.state != State::Broken {
+                port.state = match each!(&mut port.ring, ring => ring.attach(&memory)) {
+                    Ok(()) => State::Working,
+                    Err(_) => State::Suspended,
                 };
             }
         }
@@ -104,33 +97,28 @@ impl VhostUserEnd {
 
     /// Marks every page written from now on in `log`.
     pub fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        if let Some(memory) = &mut self.memory {
+            memory.set_log(log.clone());
+        }
         self.log = log;
     }
 
     /// Starts a ring. A ring the guest has prepared badly does not start, and is a fault.
-    pub fn start(&mut self, id: RingKind, setup: RingSetup) {
-        let RingSetup { layout, kick, call, error, .. } = setup;
-        let direction = match id {
-            RingKind::Receive => Direction::Write,
-            RingKind::Transmit => Direction::Read,
-        };
-        let (indirect, event_idx) = self.ring_features();
+    pub fn start(&mut self, id: RingId, setup: RingSetup) {
+        let usage = ring_use(id, self.features);
         let started = match &self.memory {
-            Some(memory) => SplitRing::start(memory, layout, direction, indirect, event_idx),
-            None => Err(RingFault::Unmapped(layout.descriptors)),
+            Some(memory) => AnyRing::start(memory, &setup, usage),
+            None => Err(RingFault::Unmapped(setup.layout.descriptors)),
         };
+        let RingSetup { layout, kick, call, error, .. } = setup;
         match started {
             Ok(ring) => {
-                if id == RingKind::Receive {
-                    self.scratch = Some(Scratch::new(ring.size()));
-                } else {
-                    self.chain = Chain::with_capacity(ring.size());
-                }
-                *self.slot(id) =
-                    Some(RunningRing { ring, kick, call, error, state: RingState::Working });
-                if id == RingKind::Receive {
-                    self.quiet_receive_ring();
-                }
+                let chains = Chains::with_capacity(layout.size);
+                let state = State::Working;
+                let (fault, call_wanted) = (None, false);
+                let port = Port { ring, chains, kick, call, error, state, fault, call_wanted };
+                *self.slot(id) = Some(port);
+                self.disarm();
             }
             Err(fault) => {
                 if let Some(error) = &error {
@@ -141,177 +129,154 @@ impl VhostUserEnd {
         }
     }
 
-    /// Stops a ring. Returns its next available index, or `None` when it does not run.
-    pub fn stop(&mut self, id: RingKind) -> Option<u16> {
-        self.slot(id).take().map(|running| running.ring.next_avail())
+    /// Stops a ring. Returns where the driver's next unused buffer is, or `None` when it does not
+    /// run.
+    pub fn stop(&mut self, id: RingId) -> Option<u16> {
+        self.slot(id).take().map(|port| port.ring.base())
     }
 
     /// Replaces the call eventfd of a running ring, and signals the new one: a call may have gone
     /// to the old one unseen.
-    pub fn set_call(&mut self, id: RingKind, call: Option<Notifier>) {
-        if let Some(running) = self.slot(id) {
+    pub fn set_call(&mut self, id: RingId, call: Option<Notifier>) {
+        if let Some(port) = self.slot(id) {
             if let Some(call) = &call {
                 call.signal();
             }
-            running.call = call;
+            port.call = call;
         }
     }
 
     /// Replaces the error eventfd of a running ring.
-    pub fn set_error(&mut self, id: RingKind, error: Option<Notifier>) {
-        if let Some(running) = self.slot(id) {
-            running.error = error;
+    pub fn set_error(&mut self, id: RingId, error: Option<Notifier>) {
+        if let Some(port) = self.slot(id) {
+            port.error = error;
         }
     }
 
-    /// Prepares a turn: looks how many chains the driver has made available.
-    pub fn begin(&mut self) {
-        self.with_ring(RingKind::Transmit, |ring, memory| {
-            ring.disable_kicks(memory)?;
-            ring.look(memory)
-        });
+    /// The transmit ring of a pair, if it runs.
+    pub fn source(&mut self, pair: usize) -> Option<AnySource<'_>> {
+        let usage = negotiated(self.memory.as_ref()?, self.features);
+        let port = self.pairs.get_mut(pair)?.transmit.as_mut().filter(|port| port.is_working())?;
+        Some(port.source(usage))
     }
 
-    /// Takes the next frame the driver transmits.
-    pub fn receive(&mut self, buffer: &mut FrameBuffer) -> Received {
-        let header_len = self.header_len();
-        let (Some(memory), Some(ring)) =
-            (&self.memory, self.transmit.as_mut().and_then(RunningRing::working))
-        else {
-            return Received::Empty;
+    /// The receive ring for the frames of the other end's pair `pair`.
+    pub fn sink(&mut self, pair: usize) -> AnySink<'_> {
+        let Some(memory) = &self.memory else {
+            return AnySink::Nowhere;
         };
-        match receive::receive(ring, memory, &mut self.chain, header_len, buffer) {
-            Ok(received) => received,
-            Err(fault) => {
-                self.stop_for(RingKind::Transmit, fault);
-                Received::Empty
-            }
-        }
+        let usage = negotiated(memory, self.features);
+        let working = |pair: &Pair| pair.receive.as_ref().is_some_and(Port::is_working);
+        let running = self.pairs.iter().filter(|pair| working(pair)).count();
+        let ports = self.pairs.iter_mut().filter_map(|pair| pair.receive.as_mut());
+        let mut ports = ports.filter(|port| port.is_working());
+        // Frames of one pair stay in order: they all go to one ring.
+        let port = pair.checked_rem(running).and_then(|index| ports.nth(index));
+        port.map_or(AnySink::Nowhere, |port| port.sink(usage))
     }
 
-    /// Puts a frame into the driver's receive ring.
-    pub fn deliver(&mut self, frame: &[u8]) -> Result<(), DropReason> {
-        let header_len = self.header_len();
-        let mergeable = self.has(VIRTIO_NET_F_MRG_RXBUF);
-        let (Some(memory), Some(ring), Some(scratch)) =
-            (&self.memory, self.receive.as_mut().and_then(RunningRing::working), &mut self.scratch)
-        else {
-            return Err(DropReason::PeerDown);
-        };
-        match transmit::deliver(ring, memory, scratch, header_len, mergeable, frame) {
-            Ok(delivery) => {
-                if let Some(log) = &self.log {
-                    for segment in scratch.segments() {
-                        log.mark(segment.address.0, u64::from(segment.len));
-                    }
-                }
-                delivery
-            }
-            Err(fault) => {
-                self.stop_for(RingKind::Receive, fault);
-                Err(DropReason::PeerDown)
-            }
-        }
-    }
-
-    /// Publishes used chains of both rings, and calls the driver where it wants that.
-    pub fn publish(&mut self) {
-        for id in [RingKind::Receive, RingKind::Transmit] {
-            let call = self.with_ring(id, SplitRing::publish);
-            if call == Some(true)
-                && let Some(RunningRing { call: Some(call), .. }) = self.slot(id)
+    /// Ends a turn: calls the driver where it wants that, and stops rings that are at fault.
+    pub fn settle(&mut self) {
+        let mut found = None;
+        let memory = self.memory.take();
+        for (id, port) in self.ports() {
+            if std::mem::take(&mut port.call_wanted)
+                && let Some(call) = &port.call
             {
                 call.signal();
             }
+            if let (Some(fault), State::Working) = (port.fault, port.state) {
+                stop_for_fault(port, memory.as_ref());
+                found = Some((id, fault));
+            }
         }
+        self.memory = memory;
+        self.fault = found.or(self.fault.take());
+    }
+
+    /// Tells the driver that no kicks are needed. For receive rings that holds always: the link
+    /// does not sleep for want of buffers.
+    pub fn disarm(&mut self) {
+        let Some(memory) = self.memory.take() else {
+            return;
+        };
+        for (_, port) in self.ports().filter(|(_, port)| port.is_working()) {
+            let result = each!(&mut port.ring, ring => ring.disable_kicks(&memory));
+            port.fault = result.err();
+        }
+        self.memory = Some(memory);
     }
 
     /// Asks for kicks; returns whether chains became available meanwhile.
     pub fn rearm(&mut self) -> bool {
-        self.with_ring(RingKind::Transmit, SplitRing::enable_kicks).unwrap_or(false)
-    }
-
-    /// The link never waits for receive buffers: a frame that finds none is dropped.
-    fn quiet_receive_ring(&mut self) {
-        self.with_ring(RingKind::Receive, SplitRing::disable_kicks);
-    }
-
-    fn with_ring<T>(
-        &mut self,
-        id: RingKind,
-        act: impl FnOnce(&mut SplitRing, &GuestMemoryMmap) -> Result<T, RingFault>,
-    ) -> Option<T> {
-        let slot = match id {
-            RingKind::Receive => &mut self.receive,
-            RingKind::Transmit => &mut self.transmit,
+        let Some(memory) = self.memory.take() else {
+            return false;
         };
-        let (Some(memory), Some(ring)) =
-            (&self.memory, slot.as_mut().and_then(RunningRing::working))
-        else {
-            return None;
-        };
-        let result = act(ring, memory);
-        mark_used(self.log.as_deref(), ring);
-        match result {
-            Ok(value) => Some(value),
-            Err(fault) => {
-                self.stop_for(id, fault);
-                None
+        let mut more = false;
+        for (id, port) in self.ports().filter(|(_, port)| port.is_working()) {
+            if id.kind() == RingKind::Transmit {
+                match each!(&mut port.ring, ring => ring.enable_kicks(&memory)) {
+                    // Frames that were taken and had to wait are waited for no longer.
+                    Ok(found) => more |= found || !port.chains.is_empty(),
+                    Err(fault) => port.fault = Some(fault),
+                }
             }
         }
+        self.memory = Some(memory);
+        more
     }
 
-    /// Stops a ring for a fault: what was used before it is published, its error eventfd is
-    /// signalled, and the worker is told.
-    fn stop_for(&mut self, id: RingKind, fault: RingFault) {
-        let slot = match id {
-            RingKind::Receive => &mut self.receive,
-            RingKind::Transmit => &mut self.transmit,
-        };
-        if let Some(running) = slot {
-            running.state = RingState::Broken;
-            if let Some(memory) = &self.memory
-                && let (Ok(true), Some(call)) = (running.ring.publish(memory), &running.call)
-            {
-                call.signal();
-            }
-            mark_used(self.log.as_deref(), &running.ring);
-            if let Some(error) = &running.error {
-                error.signal();
-            }
+    fn slot(&mut self, id: RingId) -> &mut Option<Port> {
+        let number = usize::from(id.pair());
+        if self.pairs.len() <= number {
+            // At most MAX_PAIRS.
+            self.pairs.resize_with(number + 1, Pair::default);
         }
-        self.fault = Some((id, fault));
-    }
-
-    const fn slot(&mut self, id: RingKind) -> &mut Option<RunningRing> {
-        match id {
-            RingKind::Receive => &mut self.receive,
-            RingKind::Transmit => &mut self.transmit,
+        let pair = &mut self.pairs[number];
+        match id.kind() {
+            RingKind::Receive => &mut pair.receive,
+            RingKind::Transmit => &mut pair.transmit,
         }
-    }
-
-    const fn has(&self, feature: u32) -> bool {
-        self.features & (1 << feature) != 0
-    }
-
-    const fn header_len(&self) -> usize {
-        if self.has(VIRTIO_F_VERSION_1) || self.has(VIRTIO_NET_F_MRG_RXBUF) {
-            HEADER_LEN
-        } else {
-            LEGACY_HEADER_LEN
-        }
-    }
-
-    /// Whether indirect descriptors and event indices are in use.
-    const fn ring_features(&self) -> (bool, bool) {
-        (self.has(VIRTIO_RING_F_INDIRECT_DESC), self.has(VIRTIO_RING_F_EVENT_IDX))
     }
 }
 
-/// Marks the used ring, which anything done to a ring may have written.
-fn mark_used(log: Option<&DirtyLog>, ring: &SplitRing) {
-    if let Some(log) = log {
-        let (address, len) = ring.used_area();
-        log.mark(address, len);
+/// Stops a ring for a fault: what was used before it is published, and its error eventfd is
+/// signalled.
+fn stop_for_fault(port: &mut Port, memory: Option<&Memory>) {
+    port.state = State::Broken;
+    if let Some(memory) = memory
+        && let (Ok(true), Some(call)) =
+            (each!(&mut port.ring, ring => ring.publish(memory)), &port.call)
+    {
+        call.signal();
+    }
+    if let Some(error) = &port.error {
+        error.signal();
+    }
+}
+
+const fn has(features: u64, feature: u32) -> bool {
+    features & (1 << feature) != 0
+}
+
+const fn negotiated(memory: &Memory, features: u64) -> Negotiated<'_> {
+    let mergeable = has(features, VIRTIO_NET_F_MRG_RXBUF);
+    let long_header = has(features, VIRTIO_F_VERSION_1) || mergeable;
+    Negotiated {
+        memory,
+        features,
+        header_len: if long_header { HEADER_LEN } else { LEGACY_HEADER_LEN },
+        max_buffers: if mergeable { MAX_BUFFERS } else { 1 },
+    }
+}
+
+fn ring_use(id: RingId, features: u64) -> RingUse {
+    RingUse {
+        direction: match id.kind() {
+            RingKind::Receive => Direction::Write,
+            RingKind::Transmit => Direction::Read,
+        },
+        indirect: has(features, VIRTIO_RING_F_INDIRECT_DESC),
+        event_idx: has(features, VIRTIO_RING_F_EVENT_IDX),
     }
 }

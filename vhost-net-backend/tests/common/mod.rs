@@ -8,6 +8,7 @@
     reason = "a wrong number or an error fails the test"
 )]
 
+pub mod direct;
 pub mod driver;
 pub mod guest;
 pub mod link;

@@ -10,7 +10,7 @@ use crate::pair;
 fn frames_pass_both_ways_unchanged() {
     for features in [0, MRG_RXBUF, MRG_RXBUF | EVENT_IDX | INDIRECT_DESC] {
         let (link, mut guest, mut netvm) = pair(features, 256);
-        for len in [14, 60, 64, 1000, 1514] {
+        for len in [60, 64, 128, 1000, 1514] {
             let up = frame(NETVM, GUEST, len, 1);
             guest.send(&up);
             assert_eq!(netvm.receive(), up);
@@ -21,10 +21,25 @@ fn frames_pass_both_ways_unchanged() {
         let report = link.report();
         assert_eq!((report.guest.frames_in, report.guest.frames_out), (5, 5));
         assert_eq!((report.netvm.frames_in, report.netvm.frames_out), (5, 5));
-        assert_eq!(report.guest.bytes_in, 14 + 60 + 64 + 1000 + 1514);
+        assert_eq!(report.guest.bytes_in, 60 + 64 + 128 + 1000 + 1514);
         assert!(report.drops.is_empty(), "{report:?}");
         assert_eq!(report.guest.features & features, features);
         assert!(report.guest.up && report.netvm.up);
+    }
+}
+
+#[test]
+fn l18_short_frame_is_padded_with_zeros() {
+    let (_link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    // What lay in the buffers before must not be taken for a part of the frame.
+    guest.send(&frame(NETVM, GUEST, 1514, 1));
+    netvm.receive();
+    for len in [14, 42, 59] {
+        let short = frame(NETVM, GUEST, len, 2);
+        guest.send(&short);
+        let mut padded = short.clone();
+        padded.resize(60, 0);
+        assert_eq!(netvm.receive(), padded);
     }
 }
 

@@ -2,14 +2,19 @@
 //! random descriptor tables.
 
 use proptest::prelude::*;
-use vhost_net_backend::datapath::receive::{FrameBuffer, Received, receive};
-use vhost_net_backend::datapath::ring::{Chain, Direction, SplitRing};
-use vhost_net_backend::datapath::transmit::{Scratch, deliver};
+use vhost_net_backend::datapath::EndId;
+use vhost_net_backend::datapath::drop_reason::DropReason;
+use vhost_net_backend::datapath::memory::Memory;
+use vhost_net_backend::datapath::ring::chain::Chains;
+use vhost_net_backend::datapath::ring::split::SplitRing;
+use vhost_net_backend::datapath::ring::{Direction, Ring, RingUse};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
+use crate::common::direct::Direct;
 use crate::common::driver::{Desc, DriverRing, INDIRECT, NEXT, WRITE};
-use crate::common::guest::{Guest, MEMORY_LEN};
+use crate::common::guest::{Guest, MEMORY_LEN, MRG_RXBUF};
+use crate::common::{GUEST, NETVM};
 
 /// Where indirect tables may lie, each with room for [`TABLE_LEN`] descriptors.
 const TABLES: [u64; 2] = [0x8_0000, 0x9_0000];
@@ -135,18 +140,23 @@ proptest! {
         let expected = model(&ring, &tables, head);
         prop_assume!(expected.as_deref() != Some(&[UNKNOWN]));
         let (guest, driver) = guest_with(&ring, &tables, head);
-        let memory = &*guest.memory;
-        let mut walker =
-            SplitRing::start(memory, driver.layout, Direction::Read, true, false).unwrap();
-        let mut chain = Chain::default();
-        let taken = walker.take(memory, &mut chain);
+        let memory = Memory::new(&guest.memory);
+        let usage = RingUse { direction: Direction::Read, indirect: true, event_idx: false };
+        let mut walker = SplitRing::start(&memory, driver.layout, usage).unwrap();
+        let mut chains = Chains::default();
+        let taken = walker.take(&memory, &mut chains, 1);
         match &expected {
-            None => prop_assert!(taken.is_err(), "{taken:?}"),
+            None => prop_assert!(taken.is_err() && chains.is_empty(), "{taken:?}"),
             Some(expected) => {
-                prop_assert_eq!(taken, Ok(true));
-                let got: Vec<_> = chain.segments().iter().map(|s| (s.address.0, s.len)).collect();
+                prop_assert_eq!(taken, Ok(()));
+                let chain = chains.get(0).unwrap();
+                let got: Vec<_> = chains
+                    .segments(chain)
+                    .iter()
+                    .map(|segment| (memory.address(segment).unwrap(), segment.len() as u32))
+                    .collect();
                 prop_assert_eq!(&got, expected);
-                prop_assert_eq!(chain.head(), head);
+                prop_assert_eq!(chain.id(), head);
                 let bytes: u64 = expected.iter().map(|(_, len)| u64::from(*len)).sum();
                 prop_assert_eq!(chain.bytes(), bytes);
                 // What the model accepts, virtio-queue reads alike.
@@ -157,7 +167,7 @@ proptest! {
                 queue.try_set_used_ring_address(GuestAddress(driver.layout.used)).unwrap();
                 queue.set_ready(true);
                 let reference: Vec<_> = queue
-                    .pop_descriptor_chain(memory)
+                    .pop_descriptor_chain(&*guest.memory)
                     .unwrap()
                     .filter(|desc| desc.len() > 0)
                     .map(|desc| (desc.addr().0, desc.len()))
@@ -169,15 +179,17 @@ proptest! {
 
     #[test]
     fn frame_in_random_pieces_arrives_whole_in_random_buffers(
-        payload in prop::collection::vec(any::<u8>(), 14..1514),
+        body in prop::collection::vec(any::<u8>(), 46..1500),
         cuts in prop::collection::vec(1..1600_usize, 0..7),
         buffers in prop::collection::vec(1..700_u32, 1..16),
         mergeable: bool,
     ) {
+        let features = if mergeable { MRG_RXBUF } else { 0 };
+        let (mut target, netvm) = (Guest::new(features, 16), Guest::new(features, 16));
+        let payload = [&GUEST.octets()[..], &NETVM.octets(), &[0x08, 0x00], &body].concat();
         // Out of one guest, in up to eight pieces.
-        let guest = Guest::new(0, 16);
-        let mut driver = guest.tx.clone();
-        let whole = guest.write_tx(0, &payload);
+        let mut driver = netvm.tx.clone();
+        let whole = netvm.write_tx(0, &payload);
         let total = 12 + payload.len();
         let mut ends: Vec<usize> = cuts.into_iter().filter(|cut| *cut < total).collect();
         ends.push(total);
@@ -194,60 +206,52 @@ proptest! {
         }
         driver.put_avail(0);
         driver.publish();
-        let memory = &*guest.memory;
-        let mut ring =
-            SplitRing::start(memory, driver.layout, Direction::Read, false, false).unwrap();
-        let mut buffer = FrameBuffer::new(1514);
-        let mut chain = Chain::default();
-        let received = receive(&mut ring, memory, &mut chain, 12, &mut buffer);
-        prop_assert_eq!(received, Ok(Received::Frame));
-        prop_assert_eq!(buffer.frame(), &payload[..]);
 
         // Into another, with buffers of these sizes, in memory that is not zero.
-        let target = Guest::new(0, 16);
-        let mut driver = target.rx.clone();
         let area = 0x40_0000;
         target.memory.write_slice(&[0xa5; 0x4000], GuestAddress(area)).unwrap();
         for (index, len) in (0..).zip(&buffers) {
             let addr = area + u64::from(index) * 1024;
-            driver.set_desc(index, Desc { addr, len: *len, flags: WRITE, next: 0 });
-            driver.put_avail(index);
+            target.rx.set_desc(index, Desc { addr, len: *len, flags: WRITE, next: 0 });
+            target.rx.put_avail(index);
         }
-        driver.publish();
-        let memory = &*target.memory;
-        let mut ring =
-            SplitRing::start(memory, driver.layout, Direction::Write, false, false).unwrap();
-        let mut scratch = Scratch::new(16);
-        let delivery =
-            deliver(&mut ring, memory, &mut scratch, 12, mergeable, buffer.frame()).unwrap();
-        ring.publish(memory).unwrap();
+        target.rx.publish();
+        let mut link = Direct::new(&target, &netvm);
+        let turn = link.turn(EndId::Netvm);
+        prop_assert_eq!(turn.frames, 1);
         let room: u32 = if mergeable { buffers.iter().sum() } else { buffers[0] };
-        prop_assert_eq!(delivery.is_ok(), room as usize >= total, "{:?}", delivery);
+        let fits = room as usize >= total;
+        prop_assert_eq!(turn.delivered, usize::from(fits));
         let mut bytes = Vec::new();
         let mut used = 0_u16;
-        while let Some((id, len)) = driver.pop_used() {
+        while let Some((id, len)) = target.rx.pop_used() {
             let addr = area + u64::from(id) * 1024;
             let mut part = vec![0; 1024];
-            memory.read_slice(&mut part, GuestAddress(addr)).unwrap();
+            target.memory.read_slice(&mut part, GuestAddress(addr)).unwrap();
             let (written, rest) = part.split_at(len as usize);
             prop_assert!(rest.iter().all(|byte| *byte == 0xa5), "nothing is written past it");
             bytes.extend_from_slice(written);
             used += 1;
         }
-        if delivery.is_ok() {
+        if fits {
             prop_assert_eq!(&bytes[..10], &[0; 10]);
             prop_assert_eq!(u16::from_le_bytes([bytes[10], bytes[11]]), used);
             prop_assert_eq!(&bytes[12..], &payload[..]);
         } else {
+            let drops = [DropReason::NoRxBuffer, DropReason::RxBufferShort]
+                .map(|reason| link.counters.drops(EndId::Netvm, reason));
+            prop_assert_eq!(drops, if mergeable { [1, 0] } else { [0, 1] });
             prop_assert_eq!(used, 0);
             let mut all = vec![0; 0x4000];
-            memory.read_slice(&mut all, GuestAddress(area)).unwrap();
+            target.memory.read_slice(&mut all, GuestAddress(area)).unwrap();
             prop_assert!(all.iter().all(|byte| *byte == 0xa5), "nothing of it is written");
             // The buffers can still be used for a frame that fits.
-            if room >= 26 {
-                let small = &payload[..14];
-                let again = deliver(&mut ring, memory, &mut scratch, 12, mergeable, small);
-                prop_assert_eq!(again, Ok(Ok(())));
+            if room >= 72 {
+                let small = netvm.write_tx(8, &payload[..60]);
+                driver.set_desc(8, small);
+                driver.put_avail(8);
+                driver.publish();
+                prop_assert_eq!(link.turn(EndId::Netvm).delivered, 1);
             }
         }
     }

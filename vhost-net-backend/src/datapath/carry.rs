@@ -1,0 +1,217 @@
+//! Moving frames from one end to the other: take, judge, deliver, publish.
+
+use super::EndId;
+use super::counters::{Counters, Tally};
+use super::drop_reason::DropReason;
+use super::filter::{Filter, Frame, Verdict};
+use super::header::{self, VirtioNetHeader};
+use super::memory::{Memory, Segment};
+use super::packet::{Packet, Tail};
+
+/// Frames between two publications.
+pub const BURST: usize = 64;
+/// Frames moved per direction and turn.
+pub const BUDGET: usize = 256;
+/// Bytes moved per direction and turn, after which no other frame is begun.
+pub const BYTE_BUDGET: usize = 1 << 20;
+
+/// What a look at an end for a frame brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A frame is in the packet.
+    Frame,
+    /// A frame is there and cannot be carried.
+    Drop(DropReason),
+    /// Nothing is there.
+    Empty,
+}
+
+/// Where frames come from.
+pub trait Source {
+    /// Features its driver negotiated.
+    fn features(&self) -> u64;
+    /// Looks for up to `limit` frames.
+    fn take(&mut self, limit: usize);
+    /// Starts on the oldest frame taken.
+    fn next(&mut self, packet: &mut Packet) -> Next;
+    /// Where the frame lies that [`Source::next`] started on, if in a guest's memory.
+    fn place(&self) -> Option<(&Memory, &[Segment])>;
+    /// Gives the frame's buffers back.
+    fn done(&mut self);
+    /// Shows the driver which buffers it got back.
+    fn publish(&mut self);
+}
+
+/// A frame to be delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// The header, but for `num_buffers`.
+    pub header: VirtioNetHeader,
+    /// The frame's first bytes, or all.
+    pub private: &'a [u8],
+    /// The others.
+    pub tail: Tail<'a>,
+    /// Bytes of the frame.
+    pub len: usize,
+}
+
+/// Where frames go.
+pub trait Sink {
+    /// Features its driver negotiated.
+    fn features(&self) -> u64;
+    /// Whether there is a buffer for a frame, or frames are dropped anyway.
+    fn has_room(&mut self) -> bool;
+    /// Whether frames must be private in whole to be delivered.
+    fn needs_private(&self) -> bool {
+        false
+    }
+    /// Delivers a frame whole, or not at all.
+    fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), DropReason>;
+    /// Shows the driver what was delivered.
+    fn publish(&mut self);
+}
+
+/// What judges the frames of one direction, and the memory that takes.
+#[derive(Debug)]
+pub struct Carrier<'a> {
+    /// Where the frames come from.
+    pub from: EndId,
+    /// The frame rules.
+    pub filter: &'a mut Filter,
+    /// The private copy.
+    pub packet: &'a mut Packet,
+    /// Where they are counted.
+    pub counters: &'a Counters,
+    /// Nanoseconds since some moment in the past.
+    pub now: u64,
+    /// Whether frames may wait for receive buffers; if not, they are dropped without one.
+    pub patient: bool,
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Frames taken, carried or not.
+    pub frames: usize,
+    /// Frames delivered.
+    pub delivered: usize,
+    /// Whether it ended for want of receive buffers.
+    pub starved: bool,
+}
+
+impl Carrier<'_> {
+    /// Moves frames until there are no more, or the budget is used up, or they have to wait.
+    pub fn turn<S: Source, T: Sink>(&mut self, source: &mut S, sink: &mut T) -> Turn {
+        let mut turn = Turn::default();
+        let mut tally = Tally::default();
+        while turn.frames < BUDGET && tally.bytes_in < BYTE_BUDGET && !turn.starved {
+            let frames = self.burst(source, sink, &mut tally, &mut turn.starved);
+            // Buffers are given back before the peer is told of frames: both in one go.
+            source.publish();
+            sink.publish();
+            turn.frames += frames;
+            if frames == 0 {
+                break;
+            }
+        }
+        self.counters.add(self.from, &tally);
+        turn.delivered = tally.frames_out;
+        turn
+    }
+
+    fn burst<S: Source, T: Sink>(
+        &mut self,
+        source: &mut S,
+        sink: &mut T,
+        tally: &mut Tally,
+        starved: &mut bool,
+    ) -> usize {
+        source.take(BURST);
+        for frames in 0..BURST {
+            if self.patient && !sink.has_room() {
+                *starved = true;
+                return frames;
+            }
+            let next = source.next(self.packet);
+            let len = self.packet.len();
+            let verdict = match next {
+                Next::Empty => return frames,
+                Next::Drop(reason) => Err(reason),
+                Next::Frame => self.carry(source, sink, tally),
+            };
+            match verdict {
+                Ok(()) => {}
+                Err(DropReason::NoRxBuffer) if self.patient => {
+                    *starved = true;
+                    return frames;
+                }
+                Err(reason) => self.counters.drop_frame(self.from, reason),
+            }
+            tally.frames_in += 1;
+            tally.bytes_in += len;
+            source.done();
+        }
+        BURST
+    }
+
+    #[inline]
+    fn carry<S: Source, T: Sink>(
+        &mut self,
+        source: &S,
+        sink: &mut T,
+        tally: &mut Tally,
+    ) -> Result<(), DropReason> {
+        header::check(self.packet.header())?;
+        self.judge(source)?;
+        self.packet.pad();
+        if sink.needs_private() {
+            self.packet.pull(usize::MAX, source.place());
+        }
+        let frame = Outgoing {
+            header: VirtioNetHeader::default(),
+            private: self.packet.bytes(),
+            tail: self.packet.tail(source.place()),
+            len: self.packet.len(),
+        };
+        sink.deliver(&frame)?;
+        tally.frames_out += 1;
+        tally.bytes_out += frame.len;
+        Ok(())
+    }
+
+    #[inline]
+    fn judge<S: Source>(&mut self, source: &S) -> Result<(), DropReason> {
+        loop {
+            let frame = Frame {
+                bytes: self.packet.bytes(),
+                len: self.packet.len(),
+                wire_len: self.packet.len(),
+            };
+            match self.filter.check(self.from, &frame, self.now) {
+                Verdict::Pass(_) => return Ok(()),
+                Verdict::Drop(reason) => return Err(reason),
+                Verdict::More(len) => self.packet.pull(len, source.place()),
+            }
+        }
+    }
+}
+
+/// A sink for frames that nobody can receive.
+#[derive(Clone, Copy, Debug)]
+pub struct Nowhere;
+
+impl Sink for Nowhere {
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn has_room(&mut self) -> bool {
+        true
+    }
+
+    fn deliver(&mut self, _frame: &Outgoing<'_>) -> Result<(), DropReason> {
+        Err(DropReason::PeerDown)
+    }
+
+    fn publish(&mut self) {}
+}

@@ -1,0 +1,189 @@
+//! A guest's memory as the packet path uses it: a small table of regions, looked up without locks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
+
+use super::log::DirtyLog;
+use super::sys::{Atomic, Mapping, Shared};
+
+/// A guest's memory. It stays mapped as long as this, or a ring that was attached to it, exists.
+#[derive(Debug)]
+pub struct Memory {
+    regions: Vec<Region>,
+    /// The region of the last address: most addresses are in the same one.
+    last: AtomicUsize,
+    /// Where writes are marked, while the guest's VMM wants that.
+    log: Option<Arc<DirtyLog>>,
+}
+
+#[derive(Debug)]
+struct Region {
+    /// Guest address of the first byte.
+    start: u64,
+    /// Bytes; the region does not wrap.
+    len: u64,
+    mapping: Mapping,
+}
+
+/// A piece of guest memory within one region, checked to be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    region: u32,
+    /// Bytes.
+    len: u32,
+    /// From the start of the region.
+    offset: usize,
+}
+
+impl Segment {
+    /// Bytes.
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether it has no byte; no segment of a chain is empty.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Memory {
+    /// The regions of `memory`.
+    pub fn new(memory: &Arc<GuestMemoryMmap>) -> Self {
+        let regions = (0..memory.num_regions())
+            .filter_map(|index| Mapping::new(memory, index))
+            .map(|(start, len, mapping)| Region { start, len, mapping })
+            .collect();
+        Self { regions, last: AtomicUsize::new(0), log: None }
+    }
+
+    /// Marks every page written from now on in `log`.
+    pub fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.log = log;
+    }
+
+    /// The region `address` is in, its index, and the offset of `address` in it.
+    #[inline]
+    fn find(&self, address: u64) -> Option<(usize, &Region, u64)> {
+        let last = self.last.load(Ordering::Relaxed);
+        if let Some(region) = self.regions.get(last)
+            && let offset = address.wrapping_sub(region.start)
+            && offset < region.len
+        {
+            return Some((last, region, offset));
+        }
+        self.search(address)
+    }
+
+    #[cold]
+    fn search(&self, address: u64) -> Option<(usize, &Region, u64)> {
+        // vm-memory keeps regions sorted by address, and apart.
+        let index =
+            self.regions.partition_point(|region| region.start <= address).checked_sub(1)?;
+        let region = self.regions.get(index)?;
+        let offset = address.checked_sub(region.start).filter(|offset| *offset < region.len)?;
+        self.last.store(index, Ordering::Relaxed);
+        Some((index, region, offset))
+    }
+
+    /// Calls `piece` with each piece of `len` bytes at `address`, in order: one, or several if they
+    /// go over from one region to the next. Returns `None` if not all of them are mapped.
+    #[inline]
+    pub fn locate(&self, address: u64, len: u32, mut piece: impl FnMut(Segment)) -> Option<()> {
+        let mut address = address;
+        let mut left = u64::from(len);
+        while left > 0 {
+            let (index, region, offset) = self.find(address)?;
+            let len = left.min(region.len - offset);
+            #[expect(clippy::cast_possible_truncation, reason = "at most 509 regions, `len` bytes")]
+            let (region, len32) = (index as u32, len as u32);
+            piece(Segment { region, len: len32, offset: usize::try_from(offset).ok()? });
+            left -= len;
+            if left > 0 {
+                address = address.checked_add(len)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Whether `len` bytes at `address` are mapped.
+    pub fn is_mapped(&self, address: u64, len: u32) -> bool {
+        self.locate(address, len, |_| ()).is_some()
+    }
+
+    fn mapping(&self, segment: &Segment) -> Option<&Mapping> {
+        Some(&self.regions.get(segment.region as usize)?.mapping)
+    }
+
+    /// The guest address of a segment's first byte.
+    pub fn address(&self, segment: &Segment) -> Option<u64> {
+        let region = self.regions.get(segment.region as usize)?;
+        region.start.checked_add(segment.offset as u64)
+    }
+
+    /// Fills `to` from `segment`, beginning `skip` bytes into it.
+    #[inline]
+    pub fn read(&self, segment: &Segment, skip: usize, to: &mut [u8]) -> Option<()> {
+        self.mapping(segment)?.read(segment.offset.checked_add(skip)?, to)
+    }
+
+    /// Writes `from` to `segment`, beginning `skip` bytes into it.
+    #[inline]
+    pub fn write(&self, segment: &Segment, skip: usize, from: &[u8]) -> Option<()> {
+        self.mapping(segment)?.write(segment.offset.checked_add(skip)?, from)?;
+        self.mark_segment(segment, skip, from.len());
+        Some(())
+    }
+
+    /// Copies `len` bytes of `segment`, `skip` bytes into it, to `to_segment` of another guest,
+    /// `to_skip` bytes into that.
+    pub fn copy(
+        &self,
+        (segment, skip): (&Segment, usize),
+        to: &Self,
+        (to_segment, to_skip): (&Segment, usize),
+        len: usize,
+    ) -> Option<()> {
+        let from_at = segment.offset.checked_add(skip)?;
+        let to_at = to_segment.offset.checked_add(to_skip)?;
+        self.mapping(segment)?.copy(from_at, to.mapping(to_segment)?, to_at, len)?;
+        to.mark_segment(to_segment, to_skip, len);
+        Some(())
+    }
+
+    /// Brings the first lines of `segment` closer.
+    #[inline]
+    pub fn prefetch(&self, segment: &Segment) {
+        if let Some(mapping) = self.mapping(segment) {
+            mapping.prefetch(segment.offset);
+            mapping.prefetch(segment.offset.wrapping_add(64));
+        }
+    }
+
+    /// Notes that `len` bytes at `address` were written, other than through [`Memory::write`] and
+    /// [`Memory::copy`].
+    #[inline]
+    pub fn mark(&self, address: u64, len: u64) {
+        if let Some(log) = &self.log {
+            log.mark(address, len);
+        }
+    }
+
+    /// Marks `len` bytes of `segment`, beginning `skip` bytes into it.
+    #[inline]
+    fn mark_segment(&self, segment: &Segment, skip: usize, len: usize) {
+        if self.log.is_some()
+            && let Some(address) = self.address(segment)
+        {
+            self.mark(address.saturating_add(skip as u64), len as u64);
+        }
+    }
+
+    /// `count` atomics at `address`; all must be in one region and aligned.
+    pub(super) fn shared<A: Atomic>(&self, address: u64, count: usize) -> Option<Shared<A>> {
+        let (_, region, offset) = self.find(address)?;
+        region.mapping.shared(usize::try_from(offset).ok()?, count)
+    }
+}

@@ -1,0 +1,352 @@
+//! Split rings (virtio 1.2, 2.7).
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, fence};
+
+use super::chain::{Chain, Chains};
+use super::{
+    DESC_INDIRECT, DESC_NEXT, Descriptor, Ring, RingFault, RingLayout, RingUse, check_layout,
+    crossed,
+};
+use crate::datapath::memory::Memory;
+use crate::datapath::sys::Shared;
+
+/// `flags` of the available ring: the driver wants no interrupts.
+const AVAIL_NO_INTERRUPT: u16 = 1;
+/// `flags` of the used ring: the device wants no kicks.
+const USED_NO_NOTIFY: u16 = 1;
+/// Index of `idx` and of the entries in both rings, counted in 16-bit words.
+const IDX: usize = 1;
+const ENTRIES: usize = 2;
+/// An event index that was passed so many chains ago is set anew, long before it comes round.
+const STALE: u16 = 0x4000;
+
+/// The three areas, mapped.
+#[derive(Debug)]
+struct Areas {
+    /// Two words a descriptor.
+    descriptors: Shared<AtomicU64>,
+    available: Shared<AtomicU16>,
+    /// The used ring as words of two sizes: flags and indices are of one, entries of the other.
+    used: Shared<AtomicU16>,
+    used_entries: Shared<AtomicU32>,
+}
+
+/// A running split ring.
+#[derive(Debug)]
+pub struct SplitRing {
+    layout: RingLayout,
+    mask: u16,
+    usage: RingUse,
+    areas: Areas,
+    /// Next entry of the available ring to take.
+    next_avail: u16,
+    /// `avail.idx` as last read; `next_avail` never passes it.
+    avail_idx: u16,
+    /// Next entry of the used ring to write. Chains are used in order, so a chain taken and not
+    /// yet used is one between `next_used` and `next_avail`.
+    next_used: u16,
+    /// `used.idx` as last published.
+    published: u16,
+    /// `used.idx` when the driver was last considered for a call.
+    considered: u16,
+    /// What the driver was told last about kicks: `avail_event`, or the flag with 1 for "none";
+    /// `None` before it was told anything.
+    told: Option<u16>,
+    /// Per head, the epoch in which it was last taken. The epoch advances at each publication:
+    /// only then may the driver offer a head again.
+    taken: Vec<u32>,
+    epoch: u32,
+    /// What is wrong with the chain at `next_avail`; found while chains before it were taken.
+    fault: Option<RingFault>,
+}
+
+impl SplitRing {
+    /// Starts on a ring at the guest's used index: every chain is completed in order, so what is
+    /// not used has not been carried. The frontend's idea of the index is not needed, and wrong
+    /// after a reconnect of cloud-hypervisor.
+    pub fn start(memory: &Memory, layout: RingLayout, usage: RingUse) -> Result<Self, RingFault> {
+        check_layout(&layout, 2)?;
+        let areas = Areas::map(memory, &layout)?;
+        let resume = areas.used(IDX)?.load(Relaxed);
+        let resume = u16::from_le(resume);
+        let mut ring = Self {
+            layout,
+            mask: layout.size - 1,
+            usage,
+            areas,
+            next_avail: resume,
+            avail_idx: resume,
+            next_used: resume,
+            published: resume,
+            considered: resume,
+            told: None,
+            taken: vec![0; usize::from(layout.size)],
+            epoch: 1,
+            fault: None,
+        };
+        ring.look()?;
+        Ok(ring)
+    }
+
+    /// Finds the ring's areas in `memory`, when that has changed.
+    pub fn attach(&mut self, memory: &Memory) -> Result<(), RingFault> {
+        self.areas = Areas::map(memory, &self.layout)?;
+        Ok(())
+    }
+
+    /// Changes what the driver may use, after a new feature negotiation.
+    pub const fn set_usage(&mut self, usage: RingUse) {
+        self.usage = usage;
+        self.told = None;
+    }
+
+    /// Where it lies.
+    pub const fn layout(&self) -> RingLayout {
+        self.layout
+    }
+
+    /// The first entry of the available ring that has not been used.
+    pub const fn base(&self) -> u16 {
+        self.next_used
+    }
+
+    /// Reads `avail.idx` anew. Returns whether chains can be taken.
+    fn look(&mut self) -> Result<bool, RingFault> {
+        let avail = u16::from_le(self.areas.available(IDX)?.load(Acquire));
+        // Against the published index: chains taken and not yet returned still fill the ring.
+        if avail.wrapping_sub(self.published) > self.layout.size
+            || avail.wrapping_sub(self.next_avail) > self.layout.size
+        {
+            return Err(RingFault::AvailJump {
+                avail,
+                used: self.published,
+                size: self.layout.size,
+            });
+        }
+        self.avail_idx = avail;
+        Ok(avail != self.next_avail)
+    }
+
+    #[inline]
+    fn take_next(&mut self, memory: &Memory, chains: &mut Chains) -> Result<(), RingFault> {
+        let slot = usize::from(self.next_avail & self.mask);
+        let head = u16::from_le(self.areas.available(ENTRIES + slot)?.load(Relaxed));
+        let taken = self.taken.get_mut(usize::from(head)).ok_or(RingFault::Index(head))?;
+        if *taken == self.epoch {
+            return Err(RingFault::HeadReused(head));
+        }
+        let descriptor = self.areas.descriptor(head)?;
+        if descriptor.flags & (DESC_NEXT | DESC_INDIRECT) == 0 {
+            descriptor.push(memory, chains, self.usage.direction, head)?;
+        } else {
+            self.walk(memory, chains, head, descriptor)?;
+        }
+        // The walk of a faulty chain leaves it untaken.
+        if let Some(taken) = self.taken.get_mut(usize::from(head)) {
+            *taken = self.epoch;
+        }
+        chains.close(head, 1);
+        self.next_avail = self.next_avail.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Follows a chain of more than one descriptor from its first.
+    fn walk(
+        &self,
+        memory: &Memory,
+        chains: &mut Chains,
+        head: u16,
+        mut descriptor: Descriptor,
+    ) -> Result<(), RingFault> {
+        let mut table = None;
+        let mut table_len = self.layout.size;
+        // One step more than descriptors, for the one that names an indirect table.
+        for _ in 0..=self.layout.size {
+            let index = if descriptor.flags & DESC_INDIRECT != 0 {
+                // One table, at the end of a chain, and not inside another table; the direction
+                // flag of the descriptor itself means nothing (virtio 1.2, 2.7.5.3).
+                if table.is_some() || !self.usage.indirect || descriptor.flags & DESC_NEXT != 0 {
+                    return Err(RingFault::Indirect(head));
+                }
+                table_len = descriptor.table_entries(memory, self.layout.size, head)?;
+                table = Some(descriptor.address);
+                0
+            } else {
+                descriptor.push(memory, chains, self.usage.direction, head)?;
+                if descriptor.flags & DESC_NEXT == 0 {
+                    return Ok(());
+                }
+                descriptor.last
+            };
+            if index >= table_len {
+                return Err(RingFault::Index(index));
+            }
+            descriptor = match table {
+                Some(table) => Descriptor::of_table(memory, table, index, false)?,
+                None => self.areas.descriptor(index)?,
+            };
+        }
+        Err(RingFault::Loop(head))
+    }
+
+    fn wants_call(&mut self) -> Result<bool, RingFault> {
+        // The used index must be visible before the driver's wish is read (virtio 1.2, 2.7.10).
+        fence(SeqCst);
+        let old = std::mem::replace(&mut self.considered, self.published);
+        if !self.usage.event_idx {
+            let flags = u16::from_le(self.areas.available(0)?.load(Relaxed));
+            return Ok(flags & AVAIL_NO_INTERRUPT == 0);
+        }
+        let used_event = ENTRIES + usize::from(self.layout.size);
+        let event = u16::from_le(self.areas.available(used_event)?.load(Relaxed));
+        Ok(crossed(event, self.published, old))
+    }
+
+    /// Writes `avail_event`, or the flags of the used ring.
+    fn tell(&mut self, memory: &Memory, value: u16) -> Result<(), RingFault> {
+        let word =
+            if self.usage.event_idx { ENTRIES + 4 * usize::from(self.layout.size) } else { 0 };
+        self.told = Some(value);
+        self.set_used_word(memory, word, value, Relaxed)
+    }
+
+    fn set_used_word(
+        &self,
+        memory: &Memory,
+        word: usize,
+        value: u16,
+        order: std::sync::atomic::Ordering,
+    ) -> Result<(), RingFault> {
+        self.areas.used(word)?.store(value.to_le(), order);
+        memory.mark(self.layout.used + 2 * word as u64, 2);
+        Ok(())
+    }
+}
+
+impl Ring for SplitRing {
+    #[inline]
+    fn take(
+        &mut self,
+        memory: &Memory,
+        chains: &mut Chains,
+        limit: usize,
+    ) -> Result<(), RingFault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        if self.next_avail == self.avail_idx && !self.look()? {
+            return Ok(());
+        }
+        chains.compact();
+        for count in 0..limit {
+            if self.next_avail == self.avail_idx || chains.is_full() {
+                break;
+            }
+            if let Err(fault) = self.take_next(memory, chains) {
+                chains.abandon();
+                if count == 0 {
+                    return Err(fault);
+                }
+                self.fault = Some(fault);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn rewind(&mut self) {
+        self.next_avail = self.next_used;
+        self.fault = None;
+        self.taken.fill(0);
+    }
+
+    #[inline]
+    fn push_used(&mut self, memory: &Memory, chain: &Chain, written: u32) -> Result<(), RingFault> {
+        let slot = usize::from(self.next_used & self.mask);
+        self.areas.used_entry(1 + 2 * slot)?.store(u32::from(chain.id()).to_le(), Relaxed);
+        self.areas.used_entry(2 + 2 * slot)?.store(written.to_le(), Relaxed);
+        memory.mark(self.layout.used + 4 + 8 * slot as u64, 8);
+        self.next_used = self.next_used.wrapping_add(1);
+        Ok(())
+    }
+
+    fn publish(&mut self, memory: &Memory) -> Result<bool, RingFault> {
+        if self.next_used == self.published {
+            return Ok(false);
+        }
+        self.set_used_word(memory, IDX, self.next_used, Release)?;
+        self.published = self.next_used;
+        self.epoch = match self.epoch.checked_add(1) {
+            Some(epoch) => epoch,
+            None => {
+                self.taken.fill(0);
+                1
+            }
+        };
+        self.wants_call()
+    }
+
+    fn enable_kicks(&mut self, memory: &Memory) -> Result<bool, RingFault> {
+        self.tell(memory, if self.usage.event_idx { self.next_avail } else { 0 })?;
+        fence(SeqCst);
+        self.look()
+    }
+
+    fn disable_kicks(&mut self, memory: &Memory) -> Result<(), RingFault> {
+        let (silent, value) = if self.usage.event_idx {
+            // The driver kicks when it passes the event index. One that it has passed needs no
+            // other: it comes to it again only after 2^16 chains.
+            let passed = |event| (1..STALE).contains(&self.next_avail.wrapping_sub(event));
+            (self.told.is_some_and(passed), self.next_avail.wrapping_sub(1))
+        } else {
+            (self.told == Some(USED_NO_NOTIFY), USED_NO_NOTIFY)
+        };
+        if silent { Ok(()) } else { self.tell(memory, value) }
+    }
+}
+
+impl Areas {
+    fn map(memory: &Memory, layout: &RingLayout) -> Result<Self, RingFault> {
+        let size = usize::from(layout.size);
+        let RingLayout { descriptors, available, used, .. } = *layout;
+        // Each ring ends with a 16-bit event index (virtio 1.2, 2.7.6 and 2.7.8).
+        Ok(Self {
+            descriptors: memory
+                .shared(descriptors, 2 * size)
+                .ok_or(RingFault::Unmapped(descriptors))?,
+            available: memory
+                .shared(available, ENTRIES + size + 1)
+                .ok_or(RingFault::Unmapped(available))?,
+            used: memory.shared(used, ENTRIES + 4 * size + 1).ok_or(RingFault::Unmapped(used))?,
+            used_entries: memory.shared(used, 1 + 2 * size).ok_or(RingFault::Unmapped(used))?,
+        })
+    }
+
+    #[inline]
+    fn descriptor(&self, index: u16) -> Result<Descriptor, RingFault> {
+        let first = 2 * usize::from(index);
+        match (self.descriptors.get(first), self.descriptors.get(first + 1)) {
+            (Some(address), Some(rest)) => {
+                Ok(Descriptor::new(address.load(Relaxed), rest.load(Relaxed), false))
+            }
+            _ => Err(RingFault::Index(index)),
+        }
+    }
+
+    // The areas are mapped in whole, so these always find what they are asked for.
+    #[inline]
+    fn available(&self, word: usize) -> Result<&AtomicU16, RingFault> {
+        self.available.get(word).ok_or(RingFault::Index(0))
+    }
+
+    #[inline]
+    fn used(&self, word: usize) -> Result<&AtomicU16, RingFault> {
+        self.used.get(word).ok_or(RingFault::Index(0))
+    }
+
+    #[inline]
+    fn used_entry(&self, word: usize) -> Result<&AtomicU32, RingFault> {
+        self.used_entries.get(word).ok_or(RingFault::Index(0))
+    }
+}

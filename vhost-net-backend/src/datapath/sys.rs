@@ -1,0 +1,137 @@
+//! Raw access to memory that is shared with a guest: the only unsafe code of the packet path.
+//!
+//! Everything is bounds-checked here, whatever the callers have checked already. What another
+//! processor writes meanwhile may make a value wrong, never an access invalid: ring fields are read
+//! and written as atomics, all else is copied as plain bytes.
+#![expect(unsafe_code, reason = "guest memory is reached by pointers")]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
+
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+/// One region of guest memory, mapped for as long as this exists.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    /// Owns the mapping.
+    memory: Arc<GuestMemoryMmap>,
+}
+
+// SAFETY: `base` points into a mapping that `memory`, which is Send and Sync, keeps alive, and
+// which belongs to no thread. All accesses are to plain bytes that others change at any time anyway.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; no access goes through a Rust reference to the bytes, except for atomics.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// The `index`-th region of `memory`, with its guest address and length.
+    pub(super) fn new(memory: &Arc<GuestMemoryMmap>, index: usize) -> Option<(u64, u64, Self)> {
+        let region = memory.iter().nth(index)?;
+        let base = NonNull::new(region.as_ptr())?;
+        let mapping = Self { base, len: region.size(), memory: Arc::clone(memory) };
+        Some((region.start_addr().0, region.len(), mapping))
+    }
+
+    /// Where `len` bytes from `at` begin, if they lie in the mapping.
+    fn at(&self, at: usize, len: usize) -> Option<NonNull<u8>> {
+        let end = at.checked_add(len)?;
+        if end > self.len {
+            return None;
+        }
+        // SAFETY: `at` is at most `self.len`, so the result is within the mapping or one past it.
+        Some(unsafe { self.base.add(at) })
+    }
+
+    /// Fills `to` from the bytes at `at`.
+    pub(super) fn read(&self, at: usize, to: &mut [u8]) -> Option<()> {
+        let from = self.at(at, to.len())?;
+        // SAFETY: `at` checked that `to.len()` bytes from `from` are mapped, and `memory` keeps
+        // them so; `to` is private memory, so the two do not overlap.
+        unsafe { from.copy_to_nonoverlapping(NonNull::from(&mut *to).cast(), to.len()) };
+        // What is read from `to` later must not be fetched from the guest again.
+        compiler_fence(Ordering::SeqCst);
+        Some(())
+    }
+
+    /// Writes `from` to `at`.
+    pub(super) fn write(&self, at: usize, from: &[u8]) -> Option<()> {
+        let to = self.at(at, from.len())?;
+        // SAFETY: `at` checked that `from.len()` bytes at `to` are mapped, writable as all guest
+        // memory is, and `memory` keeps them so; `from` is private memory, so they do not overlap.
+        unsafe { to.copy_from_nonoverlapping(NonNull::from(from).cast(), from.len()) };
+        Some(())
+    }
+
+    /// Copies `len` bytes at `at` to `to_at` in `to`.
+    pub(super) fn copy(&self, at: usize, to: &Self, to_at: usize, len: usize) -> Option<()> {
+        let from = self.at(at, len)?;
+        let to = to.at(to_at, len)?;
+        // SAFETY: both ranges were checked to be mapped and are kept so. They may overlap when two
+        // frontends share one file, which `copy_to` allows.
+        unsafe { from.copy_to(to, len) };
+        Some(())
+    }
+
+    /// Brings the line at `at` closer, to be read.
+    pub(super) fn prefetch(&self, at: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if at < self.len {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch never faults, and SSE is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.base.as_ptr().wrapping_add(at).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
+    }
+
+    /// `count` consecutive atomics at `at`, kept mapped by the result; `None` if they are not all
+    /// in this mapping or not aligned.
+    pub(super) fn shared<A: Atomic>(&self, at: usize, count: usize) -> Option<Shared<A>> {
+        let first = self.at(at, count.checked_mul(size_of::<A>())?)?.cast::<A>();
+        first.is_aligned().then(|| Shared { first, count, memory: Arc::clone(&self.memory) })
+    }
+}
+
+/// The integers that ring fields are.
+pub(super) trait Atomic: sealed::Sealed {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! atomics {
+    ($($atomic:ty)*) => {$(
+        impl sealed::Sealed for $atomic {}
+        impl Atomic for $atomic {}
+    )*};
+}
+atomics!(AtomicU16 AtomicU32 AtomicU64);
+
+/// An array of atomics in guest memory, mapped for as long as this exists.
+#[derive(Debug)]
+pub(super) struct Shared<A> {
+    first: NonNull<A>,
+    count: usize,
+    /// Owns the mapping.
+    memory: Arc<GuestMemoryMmap>,
+}
+
+// SAFETY: as for `Mapping`; what it gives out are references to atomics, which any thread may use.
+unsafe impl<A: Atomic> Send for Shared<A> {}
+
+impl<A: Atomic> Shared<A> {
+    /// The element at `index`, if there is one.
+    pub(super) fn get(&self, index: usize) -> Option<&A> {
+        debug_assert!(Arc::strong_count(&self.memory) > 0);
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: `count` aligned elements from `first` were checked to be mapped, and `memory`
+        // keeps them so for the lifetime of `self`, which bounds the reference. Every bit pattern
+        // is a valid atomic, and others change it only as if by atomic accesses.
+        Some(unsafe { self.first.add(index).as_ref() })
+    }
+}

@@ -1,0 +1,154 @@
+//! Frames into a driver's receive ring.
+
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U16;
+
+use super::port::Parts;
+use crate::datapath::carry::{Outgoing, Sink};
+use crate::datapath::drop_reason::DropReason;
+use crate::datapath::header::VirtioNetHeader;
+use crate::datapath::memory::{Memory, Segment};
+use crate::datapath::packet::Tail;
+use crate::datapath::ring::{Ring, RingFault};
+
+/// Most receive buffers one frame may take. A driver that offers smaller ones than this allows for
+/// gets no long frames; without a limit it could make the link walk its whole ring per frame.
+pub const MAX_BUFFERS: usize = 64;
+/// Chains taken at once.
+const BATCH: usize = 64;
+
+/// A driver's receive ring.
+#[derive(Debug)]
+pub struct RingSink<'a, R>(pub(super) Parts<'a, R>);
+
+impl<R: Ring> Sink for RingSink<'_, R> {
+    fn features(&self) -> u64 {
+        self.0.usage.features
+    }
+
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        if self.0.chains.is_empty() {
+            self.0.take(BATCH);
+        }
+        // With a fault, frames are dropped rather than kept waiting.
+        !self.0.chains.is_empty() || self.0.fault.is_some()
+    }
+
+    #[inline]
+    fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), DropReason> {
+        let total = (self.0.usage.header_len + frame.len) as u64;
+        let buffers = self.gather(total)?;
+        let delivered = self.fill(frame, buffers, total);
+        self.0.check(delivered).ok_or(DropReason::PeerDown)
+    }
+
+    fn publish(&mut self) {
+        self.0.publish();
+    }
+}
+
+impl<R: Ring> RingSink<'_, R> {
+    /// How many of the oldest buffers a frame of `total` bytes with its header takes.
+    #[inline]
+    fn gather(&mut self, total: u64) -> Result<usize, DropReason> {
+        let mut room = 0;
+        for count in 0..self.0.usage.max_buffers {
+            let chain = match self.0.chains.get(count) {
+                Some(chain) => chain,
+                None => {
+                    self.0.take(BATCH);
+                    match self.0.chains.get(count) {
+                        Some(chain) => chain,
+                        None if self.0.fault.is_some() => return Err(DropReason::PeerDown),
+                        None => return Err(DropReason::NoRxBuffer),
+                    }
+                }
+            };
+            room += chain.bytes();
+            if room >= total {
+                return Ok(count + 1);
+            }
+        }
+        Err(DropReason::RxBufferShort)
+    }
+
+    /// Writes header and frame over the oldest buffers, and marks those as used.
+    #[inline]
+    fn fill(&mut self, frame: &Outgoing<'_>, buffers: usize, total: u64) -> Result<(), RingFault> {
+        let Parts { ring, chains, usage, .. } = &mut self.0;
+        // At most MAX_BUFFERS, so the number fits.
+        let num_buffers = U16::new(u16::try_from(buffers).unwrap_or(u16::MAX));
+        let header = VirtioNetHeader { num_buffers, ..frame.header };
+        let header = header.as_bytes().get(..usage.header_len).unwrap_or_default();
+        let mut writer =
+            Writer { parts: [header, frame.private], tail: frame.tail, memory: usage.memory };
+        let mut left = total;
+        for index in 0..buffers {
+            let Some(chain) = chains.get(index) else {
+                break;
+            };
+            for segment in chains.segments(chain) {
+                writer.fill(segment).ok_or(RingFault::Unmapped(0))?;
+            }
+            let written = left.min(chain.bytes());
+            left -= written;
+            // No more than a frame with its header.
+            ring.push_used(usage.memory, chain, u32::try_from(written).unwrap_or(u32::MAX))?;
+        }
+        chains.advance(buffers);
+        Ok(())
+    }
+}
+
+/// The bytes that are left of a frame being delivered.
+struct Writer<'a> {
+    /// Header and private bytes.
+    parts: [&'a [u8]; 2],
+    tail: Tail<'a>,
+    /// Where they go.
+    memory: &'a Memory,
+}
+
+impl Writer<'_> {
+    /// Writes as much as fits to `segment`.
+    #[inline]
+    fn fill(&mut self, segment: &Segment) -> Option<()> {
+        let mut at = 0;
+        for part in &mut self.parts {
+            let len = part.len().min(segment.len() - at);
+            if len > 0 {
+                let (now, later) = part.split_at_checked(len)?;
+                self.memory.write(segment, at, now)?;
+                *part = later;
+                at += len;
+            }
+        }
+        if at < segment.len() && self.tail.source.is_some() {
+            self.copy(segment, at)
+        } else {
+            Some(())
+        }
+    }
+
+    /// The same for what lies in the sender's memory.
+    fn copy(&mut self, segment: &Segment, mut at: usize) -> Option<()> {
+        let Some((memory, mut segments)) = self.tail.source else {
+            return Some(());
+        };
+        let mut skip = self.tail.skip;
+        while at < segment.len()
+            && let Some((from, rest)) = segments.split_first()
+        {
+            let len = (from.len() - skip).min(segment.len() - at);
+            memory.copy((from, skip), self.memory, (segment, at), len)?;
+            at += len;
+            skip += len;
+            if skip == from.len() {
+                (segments, skip) = (rest, 0);
+            }
+        }
+        self.tail = Tail { source: Some((memory, segments)), skip };
+        Some(())
+    }
+}
