@@ -7,12 +7,13 @@ use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 use vhost_net_backend::control::listener::{EndListener, listen};
+use vhost_net_backend::datapath::rate::Limits;
 use vhost_net_backend::end::tap::TapEnd;
 use vhost_net_backend::link::{Link, LinkConfig, LinkError, NetvmConfig, VhostUserConfig};
 use vhost_net_backend::report::LinkReport;
 
 use super::guest::wait_for;
-use super::{CARD, GUEST, NETVM};
+use super::{CARD, GUEST, GUEST_ADDRESS, NETVM};
 
 pub struct TestLink {
     directory: TempDir,
@@ -26,6 +27,7 @@ pub struct Options {
     pub unsealed: bool,
     pub tap: Option<TapEnd>,
     pub guest_uid: Option<u32>,
+    pub limits: Limits,
 }
 
 impl TestLink {
@@ -50,6 +52,10 @@ impl TestLink {
             netvm_mac: NETVM,
             card_mac: CARD,
             mtu: 1500,
+            addresses: vec![GUEST_ADDRESS.into()],
+            dynamic: false,
+            lease: None,
+            limits: [options.limits; 2],
             guest,
             netvm,
             sandbox_missing: Vec::new(),
