@@ -31,8 +31,8 @@ fn parse(view: View<'_>, wrong: DropReason) -> Result<Packet, Stop> {
     if view.end() > WIRE_MIN {
         return Err(wrong.into());
     }
-    let bytes: [u8; PACKET_LEN] = view.array(ETHERNET_HEADER_LEN, wrong)?;
-    let [h0, h1, p0, p1, hl, pl, o0, o1, rest @ ..] = bytes;
+    let bytes: &[u8; PACKET_LEN] = view.array(ETHERNET_HEADER_LEN, wrong)?;
+    let [h0, h1, p0, p1, hl, pl, o0, o1, rest @ ..] = *bytes;
     if [h0, h1, p0, p1, hl, pl] != ETHERNET_IPV4 {
         return Err(wrong.into());
     }

@@ -56,13 +56,12 @@ struct Options {
 /// The message in the UDP datagram at `at`.
 fn parse(view: View<'_>, at: usize) -> Result<Message, Stop> {
     let wrong = DropReason::DhcpShape;
-    let udp: [u8; UDP_HEADER_LEN] = view.array(at, wrong)?;
-    let [_, _, _, _, l0, l1, ..] = udp;
+    let [_, _, _, _, l0, l1, ..]: [u8; UDP_HEADER_LEN] = *view.array(at, wrong)?;
     // What the UDP length leaves out does not reach the server.
     let view = view.until(at + usize::from(u16::from_be_bytes([l0, l1])), wrong)?;
     let start = at + UDP_HEADER_LEN;
-    let fixed: [u8; FIXED_LEN] = view.array(start, wrong)?;
-    let [operation, kind, len, ..] = fixed;
+    let fixed: &[u8; FIXED_LEN] = view.array(start, wrong)?;
+    let [operation, kind, len, ..] = *fixed;
     let at = |offset: usize| -> [u8; 4] { std::array::from_fn(|index| fixed[offset + index]) };
     if at(236) != COOKIE {
         return Err(wrong.into());
@@ -156,8 +155,8 @@ fn reply(view: View<'_>) -> Result<Option<Message>, Stop> {
     if header.protocol != ipv4::UDP || header.fragment != 0 {
         return Ok(None);
     }
-    let ports: [u8; 4] = view.array(header.payload, DropReason::TransportShort)?;
-    if ports != SERVER_TO_CLIENT {
+    let ports: &[u8; 4] = view.array(header.payload, DropReason::TransportShort)?;
+    if *ports != SERVER_TO_CLIENT {
         return Ok(None);
     }
     parse(view, header.payload).map(Some)

@@ -26,8 +26,8 @@ pub(super) struct Ethernet {
 impl Ethernet {
     #[inline]
     pub(super) fn parse(view: View<'_>) -> Result<Self, Stop> {
-        let header: [u8; ETHERNET_HEADER_LEN] = view.array(0, DropReason::FrameShort)?;
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = header;
+        let header: &[u8; ETHERNET_HEADER_LEN] = view.array(0, DropReason::FrameShort)?;
+        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
         Ok(Self {
             destination: mac_number([d0, d1, d2, d3, d4, d5]),
             source: mac_number([s0, s1, s2, s3, s4, s5]),

@@ -65,10 +65,10 @@ impl<'a> View<'a> {
         self,
         at: usize,
         short: DropReason,
-    ) -> Result<[u8; N], Stop> {
+    ) -> Result<&'a [u8; N], Stop> {
         let end = at.saturating_add(N);
         match self.bytes.get(at..end).and_then(<[u8]>::first_chunk) {
-            Some(bytes) if end <= self.end => Ok(*bytes),
+            Some(bytes) if end <= self.end => Ok(bytes),
             _ => Err(self.missing(end, short)),
         }
     }

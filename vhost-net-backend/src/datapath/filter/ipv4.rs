@@ -47,8 +47,8 @@ impl Header {
     #[inline]
     pub(super) fn parse(view: View<'_>) -> Result<(View<'_>, Self), Stop> {
         let wrong = DropReason::Ipv4Header;
-        let bytes: [u8; HEADER_LEN] = view.array(ETHERNET_HEADER_LEN, wrong)?;
-        let [first, _, l0, l1, _, _, f0, f1, _, protocol, _, _, rest @ ..] = bytes;
+        let bytes: &[u8; HEADER_LEN] = view.array(ETHERNET_HEADER_LEN, wrong)?;
+        let [first, _, l0, l1, _, _, f0, f1, _, protocol, _, _, rest @ ..] = *bytes;
         let header_len = usize::from(first & 0xf) * 4;
         let total_len = usize::from(u16::from_be_bytes([l0, l1]));
         if first >> 4 != 4 || header_len < HEADER_LEN || total_len < header_len {
@@ -109,8 +109,8 @@ fn foreign_source(view: View<'_>, header: &Header) -> Result<(), Stop> {
     if header.protocol != UDP || header.destination != u32::MAX || header.offset() != 0 {
         return Err(wrong.into());
     }
-    let ports: [u8; 4] = view.array(header.payload, wrong)?;
-    if ports == dhcp::CLIENT_TO_SERVER { Ok(()) } else { Err(wrong.into()) }
+    let ports: &[u8; 4] = view.array(header.payload, wrong)?;
+    if *ports == dhcp::CLIENT_TO_SERVER { Ok(()) } else { Err(wrong.into()) }
 }
 
 /// Looks for source routes, which would let the guest choose through whom its packets come back.
@@ -119,7 +119,7 @@ fn options(view: View<'_>, header: &Header) -> Result<(), Stop> {
     let wrong = DropReason::Ipv4Options;
     let mut at = ETHERNET_HEADER_LEN + HEADER_LEN;
     while at < header.payload {
-        let [kind] = view.array(at, wrong)?;
+        let [kind] = *view.array(at, wrong)?;
         at += match kind {
             OPTION_END => return Ok(()),
             OPTION_NOP => 1,
@@ -127,7 +127,7 @@ fn options(view: View<'_>, header: &Header) -> Result<(), Stop> {
                 return Err(DropReason::Ipv4SourceRoute.into());
             }
             _ => {
-                let [len] = view.array(at + 1, wrong)?;
+                let [len] = *view.array(at + 1, wrong)?;
                 if len < 2 || at + usize::from(len) > header.payload {
                     return Err(wrong.into());
                 }
@@ -164,8 +164,7 @@ pub(super) fn is_hidden(protocol: u8, offset: u16, payload_len: usize) -> bool {
 }
 
 fn udp(filter: &Filter, view: View<'_>, header: &Header) -> Result<(), Stop> {
-    let ports: [u8; 8] = view.array(header.payload, DropReason::TransportShort)?;
-    let [_, _, d0, d1, ..] = ports;
+    let [_, _, d0, d1, ..]: [u8; 8] = *view.array(header.payload, DropReason::TransportShort)?;
     match u16::from_be_bytes([d0, d1]) {
         dhcp::CLIENT_PORT => Err(DropReason::DhcpServer.into()),
         dhcp::SERVER_PORT => dhcp::from_guest(filter, view, header),
@@ -174,7 +173,7 @@ fn udp(filter: &Filter, view: View<'_>, header: &Header) -> Result<(), Stop> {
 }
 
 fn icmp(view: View<'_>, header: &Header) -> Result<(), Stop> {
-    let [kind] = view.array(header.payload, DropReason::TransportShort)?;
+    let [kind] = *view.array(header.payload, DropReason::TransportShort)?;
     match kind {
         ICMP_REDIRECT => Err(DropReason::Redirect.into()),
         ICMP_ROUTER_ADVERTISEMENT => Err(DropReason::RouterAdvertisement.into()),

@@ -50,15 +50,19 @@ pub(super) const fn is_multicast(address: u128) -> bool {
 #[inline]
 pub(super) fn from_guest(filter: &Filter, view: View<'_>) -> Result<Class, Stop> {
     let wrong = DropReason::Ipv6Header;
-    let bytes: [u8; HEADER_LEN] = view.array(ETHERNET_HEADER_LEN, wrong)?;
-    let [first, _, _, _, l0, l1, next, hop_limit, addresses @ ..] = bytes;
+    let bytes: &[u8; HEADER_LEN] = view.array(ETHERNET_HEADER_LEN, wrong)?;
+    let [first, _, _, _, l0, l1, next, hop_limit, ..] = *bytes;
     if first >> 4 != 6 {
         return Err(wrong.into());
     }
     let payload_len = usize::from(u16::from_be_bytes([l0, l1]));
     let view = view.until(ETHERNET_HEADER_LEN + HEADER_LEN + payload_len, wrong)?;
-    let address = |at: usize| u128::from_be_bytes(std::array::from_fn(|i| addresses[at + i]));
-    let header = Header { hop_limit, source: address(0), destination: address(16) };
+    let address = |at| view.array(ETHERNET_HEADER_LEN + at, wrong).copied();
+    let header = Header {
+        hop_limit,
+        source: u128::from_be_bytes(address(8)?),
+        destination: u128::from_be_bytes(address(24)?),
+    };
     if !filter.sources.holds_v6(header.source) {
         foreign_source(header.source)?;
     }
@@ -108,16 +112,16 @@ fn chain(view: View<'_>, mut next: u8, mut at: usize) -> Result<Upper, Stop> {
             ROUTING => return Err(DropReason::Ipv6RoutingHeader.into()),
             HOP_BY_HOP if number != 0 => return Err(DropReason::Ipv6Extension.into()),
             HOP_BY_HOP | DESTINATION_OPTIONS | MOBILITY | HOST_IDENTITY | SHIM6 => {
-                let [following, len] = view.array(at, cut)?;
+                let [following, len] = *view.array(at, cut)?;
                 (following, (usize::from(len) + 1) * 8)
             }
             AUTHENTICATION => {
-                let [following, len] = view.array(at, cut)?;
+                let [following, len] = *view.array(at, cut)?;
                 (following, (usize::from(len) + 2) * 4)
             }
             FRAGMENT if fragment.is_some() => return Err(DropReason::Ipv6Fragment.into()),
             FRAGMENT => {
-                let [following, _, o0, o1, ..]: [u8; 8] = view.array(at, cut)?;
+                let [following, _, o0, o1, ..]: [u8; 8] = *view.array(at, cut)?;
                 let offset = u16::from_be_bytes([o0, o1]) >> 3;
                 fragment = Some(offset);
                 if offset != 0 {
@@ -154,7 +158,7 @@ fn checked(view: View<'_>, upper: Upper) -> Result<Upper, Stop> {
 }
 
 fn udp(view: View<'_>, upper: &Upper) -> Result<(), Stop> {
-    let [_, _, d0, d1, ..]: [u8; 8] = view.array(upper.at, DropReason::TransportShort)?;
+    let [_, _, d0, d1, ..]: [u8; 8] = *view.array(upper.at, DropReason::TransportShort)?;
     if u16::from_be_bytes([d0, d1]) == DHCPV6_CLIENT_PORT {
         return Err(DropReason::Dhcpv6Server.into());
     }

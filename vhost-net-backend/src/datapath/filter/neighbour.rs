@@ -41,7 +41,7 @@ pub(super) fn from_guest(
     header: &Header,
     upper: &Upper,
 ) -> Result<Class, Stop> {
-    let [kind, code, ..]: [u8; 4] = view.array(upper.at, DropReason::TransportShort)?;
+    let [kind, code, ..]: [u8; 4] = *view.array(upper.at, DropReason::TransportShort)?;
     match kind {
         ROUTER_ADVERTISEMENT => return Err(DropReason::RouterAdvertisement.into()),
         REDIRECT => return Err(DropReason::Redirect.into()),
@@ -127,7 +127,7 @@ fn advertisement(
 /// The address that a solicitation or advertisement is about.
 fn target(view: View<'_>, upper: &Upper) -> Result<u128, Stop> {
     let wrong = DropReason::NeighbourShape;
-    let target = u128::from_be_bytes(view.array(upper.at + 8, wrong)?);
+    let target = u128::from_be_bytes(*view.array(upper.at + 8, wrong)?);
     if is_multicast(target) { Err(wrong.into()) } else { Ok(target) }
 }
 
@@ -144,12 +144,12 @@ fn options(filter: &Filter, view: View<'_>, mut at: usize) -> Result<Options, St
         if at == view.end() {
             return Ok(found);
         }
-        let [kind, len] = view.array(at, wrong)?;
+        let [kind, len] = *view.array(at, wrong)?;
         if len == 0 {
             return Err(wrong.into());
         }
         if OPTION_LINK_ADDRESS.contains(&kind) {
-            let address = mac_number(view.array(at + 2, wrong)?);
+            let address = mac_number(*view.array(at + 2, wrong)?);
             if len != 1 || address != filter.guest {
                 return Err(DropReason::NeighbourLinkAddress.into());
             }
@@ -168,7 +168,7 @@ fn listener(view: View<'_>, header: &Header, upper: &Upper, kind: u8) -> Result<
     let expected = match kind {
         LISTENER_REPORT_V2 => LISTENER_ROUTERS,
         LISTENER_DONE => ALL_ROUTERS,
-        _ => u128::from_be_bytes(view.array(upper.at + 8, wrong)?),
+        _ => u128::from_be_bytes(*view.array(upper.at + 8, wrong)?),
     };
     let link_local = header.source >> 118 == 0xfe80 >> 6;
     let right = header.hop_limit == 1
@@ -182,7 +182,7 @@ fn listener(view: View<'_>, header: &Header, upper: &Upper, kind: u8) -> Result<
 #[inline]
 pub(super) fn class_from_netvm(view: View<'_>) -> Class {
     let at = ETHERNET_HEADER_LEN;
-    let Ok([next]) = view.array(at + 6, DropReason::Ipv6Header) else { return Class::Data };
+    let Ok(&[next]) = view.array(at + 6, DropReason::Ipv6Header) else { return Class::Data };
     if next != ipv6::ICMPV6 {
         return Class::Data;
     }

@@ -68,11 +68,7 @@ fn l8_sender_is_the_guest() {
 
 #[test]
 fn l17_rarp_announces_the_guests_own_card_only() {
-    let announce = |sender: crate::mac::MacAddr, target: crate::mac::MacAddr| {
-        let mut packet = arp(3, sender, Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
-        packet[18..24].copy_from_slice(&target.octets());
-        ethernet(BROADCAST, GUEST, 0x8035, &packet)
-    };
+    let announce = |sender, target| ethernet(BROADCAST, GUEST, 0x8035, &rarp(sender, target));
     assert_eq!(class(EndId::Guest, &announce(GUEST, GUEST)), Class::Control);
     assert_dropped(&announce(OTHER, GUEST), DropReason::Rarp);
     assert_dropped(&announce(GUEST, OTHER), DropReason::Rarp);

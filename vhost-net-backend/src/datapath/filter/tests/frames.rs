@@ -31,6 +31,13 @@ pub fn arp(operation: u16, mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> 
     [&head[..], &mac.octets(), &sender.octets(), &[0; 6], &target.octets()].concat()
 }
 
+/// What a VMM says in the name of `sender`'s card, about `target`'s.
+pub fn rarp(sender: MacAddr, target: MacAddr) -> Vec<u8> {
+    let mut packet = arp(3, sender, Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
+    packet[18..24].copy_from_slice(&target.octets());
+    packet
+}
+
 /// An IPv4 packet with flags and offset 0 and no options.
 pub fn ipv4(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     ipv4_with(protocol, source, destination, 0, &[], payload)

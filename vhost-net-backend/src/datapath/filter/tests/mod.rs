@@ -7,6 +7,8 @@ mod frames;
 mod ipv4;
 mod ipv6;
 mod neighbour;
+mod properties;
+mod reference;
 
 use std::net::Ipv4Addr;
 
