@@ -21,6 +21,9 @@ type BoxError = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = cli.validate() {
+        error.exit();
+    }
     logging::init();
     // A process in which a thread has panicked is of no use to anybody, but looks alive.
     std::panic::set_hook(Box::new(|panic| {
@@ -83,10 +86,10 @@ fn run(cli: Cli) -> Result<(), BoxError> {
         netvm_mac: cli.netvm_mac,
         card_mac: cli.card_mac,
         mtu: cli.mtu,
-        addresses: Vec::new(),
-        dynamic: true,
-        lease: None,
-        limits: Default::default(),
+        addresses: cli.addresses.address,
+        dynamic: cli.addresses.dynamic,
+        lease: cli.addresses.lease,
+        limits: cli.rates.limits(),
         guest,
         netvm,
         sandbox_missing,

@@ -11,7 +11,7 @@ use vhost_net_backend::report::LinkReport;
 
 use crate::common::guest::wait_for;
 use crate::common::link::report;
-use crate::common::{CARD, GUEST, NETVM};
+use crate::common::{CARD, GUEST, GUEST_ADDRESS, NETVM};
 
 /// User and group of the daemon; nothing else here runs as it.
 pub const UID: u32 = 71_234;
@@ -30,7 +30,8 @@ pub fn command(fds: Vec<OwnedFd>) -> Command {
         .args(["--name", "web"])
         .args(["--guest-mac", &GUEST.to_string()])
         .args(["--netvm-mac", &NETVM.to_string()])
-        .args(["--card-mac", &CARD.to_string()]);
+        .args(["--card-mac", &CARD.to_string()])
+        .args(["--address", &GUEST_ADDRESS.to_string()]);
     let mappings = (3..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
     command.fd_mappings(mappings.collect()).unwrap();
     command

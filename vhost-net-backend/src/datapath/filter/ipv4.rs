@@ -26,7 +26,7 @@ const ICMP_REDIRECT: u8 = 5;
 const ICMP_ROUTER_ADVERTISEMENT: u8 = 9;
 
 /// Whether a card can have this address.
-pub(super) const fn is_host(address: Ipv4Addr) -> bool {
+pub(crate) const fn is_host(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
     first != 0 && first != 127 && first < 224
 }

@@ -24,6 +24,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use self::ethernet::Ethernet;
 pub use self::frame::Frame;
 use self::frame::{Stop, View};
+pub(crate) use self::ipv4::is_host;
 use self::sources::Sources;
 use super::EndId;
 use super::drop_reason::DropReason;
