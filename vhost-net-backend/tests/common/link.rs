@@ -28,6 +28,8 @@ pub struct Options {
     pub tap: Option<TapEnd>,
     pub guest_uid: Option<u32>,
     pub limits: Limits,
+    /// The guest's address is leased, not [`GUEST_ADDRESS`].
+    pub dynamic: bool,
 }
 
 impl TestLink {
@@ -52,8 +54,8 @@ impl TestLink {
             netvm_mac: NETVM,
             card_mac: CARD,
             mtu: 1500,
-            addresses: vec![GUEST_ADDRESS.into()],
-            dynamic: false,
+            addresses: if options.dynamic { Vec::new() } else { vec![GUEST_ADDRESS.into()] },
+            dynamic: options.dynamic,
             lease: None,
             limits: [options.limits; 2],
             guest,

@@ -27,6 +27,17 @@ pub const GUEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 2);
 /// An Ethernet frame of `len` bytes, at least 34: an IPv4 packet from the guest's address with a
 /// protocol for experiments (RFC 3692) and a payload made of `seed`.
 pub fn frame(destination: MacAddr, source: MacAddr, len: usize, seed: u8) -> Vec<u8> {
+    frame_from(GUEST_ADDRESS, destination, source, len, seed)
+}
+
+/// As [`frame`], from another address.
+pub fn frame_from(
+    address: Ipv4Addr,
+    destination: MacAddr,
+    source: MacAddr,
+    len: usize,
+    seed: u8,
+) -> Vec<u8> {
     let mut frame = Vec::with_capacity(len);
     frame.extend_from_slice(&destination.octets());
     frame.extend_from_slice(&source.octets());
@@ -34,7 +45,7 @@ pub fn frame(destination: MacAddr, source: MacAddr, len: usize, seed: u8) -> Vec
     // A frame shorter than its header, or longer than 64 KiB, is for a test of lengths.
     frame.extend_from_slice(&((len.max(34) - 14) as u16).to_be_bytes());
     frame.extend_from_slice(&[0, 0, 0, 0, 64, 253, 0, 0]);
-    frame.extend_from_slice(&GUEST_ADDRESS.octets());
+    frame.extend_from_slice(&address.octets());
     frame.extend_from_slice(&[100, 64, 0, 1]);
     let sum: u32 =
         frame[14..].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();

@@ -16,6 +16,7 @@ mod malformed;
 mod model;
 mod raw;
 mod replay;
+mod rules;
 mod tap;
 
 use common::guest::Guest;
