@@ -1,5 +1,6 @@
 //! A whole link: two ends, the packet worker, and the channel to the supervisor.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::datapath::EndId;
 use crate::datapath::command::command_channel;
 use crate::datapath::counters::Counters;
 use crate::datapath::drop_reason::DropReason;
-use crate::datapath::filter::Filter;
+use crate::datapath::filter::{Lease, Rules};
+use crate::datapath::rate::Limits;
 use crate::datapath::worker::Worker;
 use crate::end::End;
 use crate::end::tap::TapEnd;
@@ -61,6 +63,14 @@ pub struct LinkConfig {
     /// Queue pairs each card can have, from 1 to
     /// [`MAX_PAIRS`](crate::datapath::command::MAX_PAIRS).
     pub queue_pairs: usize,
+    /// Addresses that the guest may use for good.
+    pub addresses: Vec<IpAddr>,
+    /// Whether the guest may use the IPv4 address that netvm leases it.
+    pub dynamic: bool,
+    /// What netvm has leased it already.
+    pub lease: Option<Lease>,
+    /// What may pass in a second from the guest and to it.
+    pub limits: [Limits; 2],
     /// The guest's end.
     pub guest: VhostUserConfig,
     /// netvm's end.
@@ -139,10 +149,19 @@ impl Link {
             }
             NetvmConfig::Tap(tap) => (None, End::Tap(tap)),
         };
+        let rules = Rules {
+            guest: guest_mac,
+            netvm: netvm_mac,
+            mtu,
+            addresses: config.addresses,
+            dynamic: config.dynamic,
+            lease: config.lease,
+        };
         let worker = Worker::new(
             End::VhostUser(VhostUserEnd::default()),
             netvm_end,
-            Filter::new(guest_mac, netvm_mac, mtu),
+            &rules,
+            &config.limits,
             Arc::clone(&counters),
             Arc::clone(&state),
             requests,

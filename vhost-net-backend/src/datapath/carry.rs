@@ -7,6 +7,7 @@ use super::filter::{Filter, Frame, Verdict};
 use super::header::{self, VirtioNetHeader};
 use super::memory::{Memory, Segment};
 use super::packet::{Packet, Tail};
+use super::rate::Rates;
 
 /// Frames between two publications.
 pub const BURST: usize = 64;
@@ -79,6 +80,8 @@ pub struct Carrier<'a> {
     pub from: EndId,
     /// The frame rules.
     pub filter: &'a mut Filter,
+    /// What may pass in a second.
+    pub rates: &'a mut Rates,
     /// The private copy.
     pub packet: &'a mut Packet,
     /// Where they are counted.
@@ -186,7 +189,7 @@ impl Carrier<'_> {
                 wire_len: self.packet.len(),
             };
             match self.filter.check(self.from, &frame, self.now) {
-                Verdict::Pass(_) => return Ok(()),
+                Verdict::Pass(class) => return self.rates.take(class, frame.len, self.now),
                 Verdict::Drop(reason) => return Err(reason),
                 Verdict::More(len) => self.packet.pull(len, source.place()),
             }

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod notify;
 pub mod packet;
 pub mod pause;
+pub mod rate;
 pub mod ring;
 pub mod worker;
 

@@ -20,9 +20,10 @@ use super::announce::rarp;
 use super::carry::Carrier;
 use super::command::{Command, Pending, Request, Requests};
 use super::counters::{Counters, Tally};
-use super::filter::Filter;
+use super::filter::{Filter, Rules};
 use super::packet::Packet;
 use super::pause::Pause;
+use super::rate::{Limits, Rates};
 use crate::end::End;
 use crate::link_state::LinkState;
 use crate::mac::MacAddr;
@@ -39,6 +40,8 @@ const EVENTS: usize = 8;
 pub struct Worker {
     ends: [End; 2],
     filter: Filter,
+    /// Of frames from either end.
+    rates: [Rates; 2],
     counters: Arc<Counters>,
     state: Arc<LinkState>,
     requests: Requests,
@@ -50,11 +53,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker between these ends.
+    /// A worker between these ends; `limits` are those of frames from either.
     pub fn new(
         guest: End,
         netvm: End,
-        filter: Filter,
+        rules: &Rules,
+        limits: &[Limits; 2],
         counters: Arc<Counters>,
         state: Arc<LinkState>,
         requests: Requests,
@@ -64,7 +68,9 @@ impl Worker {
         epoll::add(&epoll, requests.wake_fd(), token, epoll::EventFlags::IN)?;
         let worker = Self {
             ends: [guest, netvm],
-            filter,
+            // Its clock starts with the worker.
+            filter: Filter::new(rules, 0),
+            rates: limits.each_ref().map(Rates::new),
             counters,
             state,
             requests,
@@ -121,6 +127,7 @@ impl Worker {
         let mut carrier = Carrier {
             from,
             filter: &mut self.filter,
+            rates: &mut self.rates[from.index()],
             packet: &mut self.packet,
             counters: &self.counters,
             now: u64::try_from((now - start).as_nanos()).unwrap_or(u64::MAX),

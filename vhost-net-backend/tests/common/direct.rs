@@ -5,20 +5,22 @@ use vhost_net_backend::datapath::EndId;
 use vhost_net_backend::datapath::carry::{Carrier, Turn};
 use vhost_net_backend::datapath::command::{RingId, RingKind, RingSetup};
 use vhost_net_backend::datapath::counters::Counters;
-use vhost_net_backend::datapath::filter::Filter;
+use vhost_net_backend::datapath::filter::{Filter, Rules};
 use vhost_net_backend::datapath::packet::Packet;
+use vhost_net_backend::datapath::rate::{Limits, Rates};
 use vhost_net_backend::end::End;
 use vhost_net_backend::end::vhost_user::VhostUserEnd;
 
 use super::driver::DriverRing;
 use super::guest::Guest;
-use super::{GUEST, NETVM};
+use super::{GUEST, GUEST_ADDRESS, NETVM};
 
 /// Both ends of a link.
 pub struct Direct {
     pub ends: [End; 2],
     pub counters: Counters,
     filter: Filter,
+    rates: Rates,
     packet: Packet,
 }
 
@@ -39,10 +41,19 @@ fn end(guest: &Guest) -> End {
 impl Direct {
     /// Between a guest and netvm.
     pub fn new(guest: &Guest, netvm: &Guest) -> Self {
+        let rules = Rules {
+            guest: GUEST,
+            netvm: NETVM,
+            mtu: 9000,
+            addresses: vec![GUEST_ADDRESS.into()],
+            dynamic: false,
+            lease: None,
+        };
         Self {
             ends: [end(guest), end(netvm)],
             counters: Counters::default(),
-            filter: Filter::new(GUEST, NETVM, 9000),
+            filter: Filter::new(&rules, 0),
+            rates: Rates::new(&Limits::default()),
             packet: Packet::default(),
         }
     }
@@ -57,6 +68,7 @@ impl Direct {
         let mut carrier = Carrier {
             from,
             filter: &mut self.filter,
+            rates: &mut self.rates,
             packet: &mut self.packet,
             counters: &self.counters,
             now: 0,

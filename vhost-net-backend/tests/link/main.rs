@@ -21,6 +21,7 @@ mod raw;
 mod refusal;
 mod replay;
 mod requests;
+mod rules;
 mod tap;
 
 use common::guest::Guest;
