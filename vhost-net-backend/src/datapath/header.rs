@@ -19,7 +19,19 @@ const DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
 
 /// `struct virtio_net_hdr_v1`.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct VirtioNetHeader {
     /// VIRTIO_NET_HDR_F_* bits.

@@ -12,6 +12,7 @@ pub mod filter;
 pub mod header;
 pub mod memory;
 pub mod notify;
+pub mod offload;
 pub mod packet;
 pub mod pause;
 pub mod ring;
