@@ -70,6 +70,7 @@ fn prove(header: &VirtioNetHeader, features: u64, frame: Prefix<'_>) -> Result<O
 }
 
 /// The one known type that `gso_type` stands for, if the sender may claim it.
+#[inline]
 fn claim(gso_type: u8, features: u64) -> Result<Option<Claim>, DropReason> {
     let (claim, needed) = match gso_type & !GSO_ECN {
         GSO_NONE if gso_type == GSO_NONE => return Ok(None),
@@ -86,6 +87,7 @@ fn claim(gso_type: u8, features: u64) -> Result<Option<Claim>, DropReason> {
     }
 }
 
+#[inline]
 fn check_size(size: u16, frame: Prefix<'_>) -> Result<(), DropReason> {
     if size < MIN_SEGMENT_SIZE || size == NOT_A_SIZE || usize::from(size) > frame.frame_len() {
         return Err(DropReason::GsoSize);
@@ -96,6 +98,7 @@ fn check_size(size: u16, frame: Prefix<'_>) -> Result<(), DropReason> {
 /// Checks that the checksum is that of the transport header, or of one in a tunnel. Whoever
 /// completes it writes two bytes that the sender chooses, so they must not be bytes that the
 /// frame rules have looked at, or that decide where a packet goes.
+#[inline]
 fn check_place(checksum: Checksum, headers: &Headers, frame: Prefix<'_>) -> Result<(), Stop> {
     let start = usize::from(checksum.start);
     let field = start + usize::from(checksum.offset);
@@ -140,6 +143,7 @@ fn tunnel_header_len(headers: &Headers, frame: Prefix<'_>) -> Result<Option<usiz
 }
 
 /// How the frame is to be cut; `None` when it is one segment already, which is no lie.
+#[inline]
 fn segments(
     claim: Claim,
     size: u16,

@@ -17,52 +17,67 @@ pub struct Sum(u64);
 impl Sum {
     /// Adds bytes that start at an even position of what is summed. An odd last byte counts as if
     /// a zero followed. At most 2^32 bytes.
+    #[inline]
     pub fn add(&mut self, bytes: &[u8]) {
         let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-        // Each lane takes less than 2^33 a block, so 2^26 blocks do not overflow it. Independent
-        // lanes are what lets the compiler use vector registers.
-        let mut lanes = [0_u64; LANES];
-        for block in blocks {
-            let (words, _) = block.as_chunks::<8>();
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                let word = u64::from_ne_bytes(*word);
-                *lane += (word & 0xffff_ffff) + (word >> 32);
-            }
+        let mut sum = halve(self.0);
+        if !blocks.is_empty() {
+            sum += add_blocks(blocks);
         }
-        let mut sum = u64::from(fold(self.0));
-        for lane in lanes {
-            sum += u64::from(fold(lane));
-        }
-        let (words, tail) = rest.as_chunks::<4>();
+        let (words, rest) = rest.as_chunks::<8>();
         for word in words {
-            sum += u64::from(u32::from_ne_bytes(*word));
+            sum += halve(u64::from_ne_bytes(*word));
         }
-        let mut last = [0; 4];
-        for (to, from) in last.iter_mut().zip(tail) {
-            *to = *from;
+        let (words, rest) = rest.as_chunks::<2>();
+        for word in words {
+            sum += u64::from(u16::from_ne_bytes(*word));
         }
-        self.0 = sum + u64::from(u32::from_ne_bytes(last));
+        if let [last] = rest {
+            sum += u64::from(u16::from_ne_bytes([*last, 0]));
+        }
+        self.0 = sum;
     }
 
     /// Adds a number, as it would be in a header.
+    #[inline]
     pub fn add_u16(&mut self, value: u16) {
-        self.0 = u64::from(fold(self.0)) + u64::from(value.to_be());
+        self.0 = halve(self.0) + u64::from(value.to_be());
     }
 
     /// The checksum of what was added.
+    #[inline]
     pub fn checksum(self) -> u16 {
         u16::from_be(!fold(self.0))
     }
 }
 
+/// The sum of whole blocks. A block adds less than 2^33 to a lane, so the lanes of 2^26 blocks
+/// together are below 2^62.
+fn add_blocks(blocks: &[[u8; BLOCK]]) -> u64 {
+    // Independent lanes are what lets the compiler use vector registers.
+    let mut lanes = [0_u64; LANES];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += halve(u64::from_ne_bytes(*word));
+        }
+    }
+    lanes.iter().sum()
+}
+
+/// The same sum in 33 bits.
+#[inline]
+const fn halve(sum: u64) -> u64 {
+    (sum & 0xffff_ffff) + (sum >> 32)
+}
+
 /// The same sum in 16 bits.
+#[inline]
 fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    // Below 2^33, below 2^32, at most 0x1fffe, at most 0xffff: nothing is cut off.
+    let sum = halve(halve(sum));
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    // Carries were added until none is left, so nothing is cut off.
     let [low, high, ..] = sum.to_le_bytes();
     u16::from_le_bytes([low, high])
 }

@@ -45,6 +45,7 @@ pub struct Prefix<'a> {
 
 impl<'a> Prefix<'a> {
     /// The first bytes of a frame of `len` bytes.
+    #[inline]
     pub fn new(bytes: &'a [u8], len: usize) -> Self {
         Self { bytes: bytes.get(..len).unwrap_or(bytes), len }
     }
@@ -55,6 +56,7 @@ impl<'a> Prefix<'a> {
     }
 
     /// The `T` at `offset`. A frame that ends before it is dropped.
+    #[inline]
     pub fn read<T: FromBytes>(self, offset: usize) -> Result<T, Stop> {
         let bytes = self.bytes.get(offset..).unwrap_or_default();
         if let Ok((value, _)) = T::read_from_prefix(bytes) {
@@ -66,6 +68,7 @@ impl<'a> Prefix<'a> {
         }
     }
 
+    #[inline]
     fn read_u16(self, offset: usize) -> Result<u16, Stop> {
         self.read(offset).map(u16::from_be_bytes)
     }
@@ -100,6 +103,7 @@ pub struct Headers {
 impl Headers {
     /// Follows the headers of a frame. What is not IP, does not say the truth about its lengths or
     /// hides its transport header behind too much is dropped.
+    #[inline]
     pub fn follow(frame: Prefix<'_>) -> Result<Self, Stop> {
         let mut network = wire::ETHERNET_LEN;
         let mut ethertype = frame.read_u16(wire::ETHERTYPE)?;
@@ -117,6 +121,7 @@ impl Headers {
         }
     }
 
+    #[inline]
     fn follow_ipv4(frame: Prefix<'_>, network: usize) -> Result<Self, Stop> {
         let header: Ipv4 = frame.read(network)?;
         let header_len = usize::from(header.version_length & 0xf) * 4;
@@ -135,6 +140,7 @@ impl Headers {
         headers.bounded_by(frame)
     }
 
+    #[inline]
     fn follow_ipv6(frame: Prefix<'_>, network: usize) -> Result<Self, Stop> {
         let header: Ipv6 = frame.read(network)?;
         if header.version_flow.get() >> 28 != 6 {
@@ -172,6 +178,7 @@ impl Headers {
         Err(DropReason::OffloadHeaders.into())
     }
 
+    #[inline]
     fn bounded_by(self, frame: Prefix<'_>) -> Result<Self, Stop> {
         if self.transport <= self.end && self.end <= frame.frame_len() {
             Ok(self)

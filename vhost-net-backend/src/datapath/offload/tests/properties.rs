@@ -172,3 +172,17 @@ fn longest_frame_is_segmented_as_the_model_does() {
         assert_eq!(segments, model::cut(&frame, 14, 1448));
     }
 }
+
+#[test]
+fn sums_of_nothing_but_ones_are_folded_right() {
+    for len in [1, 2, 7, 8, 63, 64, 65, 1460, 65535, 65549] {
+        let bytes = vec![0xff; len];
+        let mut sum = Sum::default();
+        sum.add(&bytes);
+        sum.add_u16(0xffff);
+        let mut wanted = bytes.clone();
+        wanted.resize(len.next_multiple_of(2), 0);
+        wanted.extend([0xff, 0xff]);
+        assert_eq!(sum.checksum(), !slow_sum(&wanted), "{len}");
+    }
+}
