@@ -119,6 +119,18 @@ impl Rates {
         }
         Ok(())
     }
+
+    /// Puts back what a frame cost that was not carried after all.
+    pub fn put_back(&mut self, class: Class, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let control = (class == Class::Control).then_some(&mut self.control);
+        let frames = self.frames.as_mut();
+        for (bucket, tokens) in [(control, 1), (frames, 1), (self.bytes.as_mut(), bytes)] {
+            if let Some(bucket) = bucket {
+                bucket.put_back(tokens);
+            }
+        }
+    }
 }
 
 /// One bucket.
@@ -149,6 +161,10 @@ impl Bucket {
 
     fn take(&mut self, tokens: u64) {
         self.level = self.level.saturating_sub(cost(tokens));
+    }
+
+    fn put_back(&mut self, tokens: u64) {
+        self.level = self.level.saturating_add(cost(tokens)).min(self.full);
     }
 }
 

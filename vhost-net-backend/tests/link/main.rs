@@ -23,6 +23,7 @@ mod replay;
 mod requests;
 mod rules;
 mod tap;
+mod waiting;
 
 use common::guest::Guest;
 use common::link::TestLink;
