@@ -1,6 +1,10 @@
 //! What the threads of a link cost others: CPU, wake-ups, system calls, memory. These tests measure
 //! real processes, so they take turns.
-#![expect(clippy::unwrap_used, reason = "an error fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a wrong number or an error fails the test"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -11,6 +15,7 @@ mod daemon;
 mod idle;
 mod pinned;
 mod system_calls;
+mod wake_ups;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
