@@ -121,7 +121,7 @@ fn l13_a_flood_that_nobody_takes_costs_no_memory_and_no_other_link_a_frame() {
         side.daemon.status("RssAnon").trim_end_matches(" kB").parse().unwrap()
     };
     let flood = frame(NETVM, GUEST, 1514, 1);
-    let mut round = |a: &mut Side| {
+    let round = |a: &mut Side| {
         for _ in 0..200 {
             a.guest.post(&flood);
         }
