@@ -48,6 +48,10 @@ pub struct Cli {
           value_parser = clap::value_parser!(u16).range(68..=65535 - 14))]
     pub mtu: u16,
 
+    /// Queue pairs each card can have; a driver may use fewer
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub queue_pairs: u8,
     /// What the guest may use as its own.
     #[command(flatten)]
     pub addresses: Addresses,
@@ -353,6 +357,7 @@ mod tests {
         assert_eq!(cli.control, Some(5));
         assert_eq!((cli.uid, cli.gid), (Some(7), Some(8)));
         assert_eq!((cli.mtu, cli.sandbox), (1500, SandboxMode::Required));
+        assert_eq!(cli.queue_pairs, 1);
     }
 
     #[test]
@@ -420,6 +425,8 @@ mod tests {
             rest.push(option);
             assert!(parse(&rest).is_err(), "{option}");
         };
+        refused("--queue-pairs=0");
+        refused("--queue-pairs=9");
         refused("--mtu=67");
         refused("--mtu=65536");
         refused("--control=fd:2");

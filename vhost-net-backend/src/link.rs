@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::control::listener::{AcceptError, EndListener};
+use crate::control::placement::Placement;
+use crate::control::rules::EndConfig;
 use crate::control::session::{Endpoint, Session};
 use crate::datapath::EndId;
 use crate::datapath::command::command_channel;
@@ -58,6 +60,9 @@ pub struct LinkConfig {
     pub card_mac: MacAddr,
     /// IP MTU of both cards, bytes.
     pub mtu: u16,
+    /// Queue pairs each card can have, from 1 to
+    /// [`MAX_PAIRS`](crate::datapath::command::MAX_PAIRS).
+    pub queue_pairs: usize,
     /// Addresses that the guest may use for good.
     pub addresses: Vec<IpAddr>,
     /// Whether the guest may use the IPv4 address that netvm leases it.
@@ -124,14 +129,13 @@ impl Link {
         let counters = Arc::new(Counters::default());
         let state = Arc::new(LinkState::new().map_err(setup("state eventfd"))?);
         let (handle, requests) = command_channel().map_err(setup("command eventfd"))?;
-        let LinkConfig { guest_mac, netvm_mac, card_mac, mtu, .. } = config;
+        let placement = Arc::new(Placement::new(vec![handle]));
+        let LinkConfig { guest_mac, netvm_mac, card_mac, mtu, queue_pairs, .. } = config;
         let port = |id, mac, VhostUserConfig { listener, unsealed }| VhostUserPort {
             endpoint: Arc::new(Endpoint::new(
                 id,
-                mac,
-                mtu,
-                unsealed,
-                handle.clone(),
+                EndConfig { unsealed, mac, mtu, queue_pairs },
+                Arc::clone(&placement),
                 Arc::clone(&counters),
                 Arc::clone(&state),
             )),

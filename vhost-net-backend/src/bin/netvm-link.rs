@@ -86,6 +86,7 @@ fn run(cli: Cli) -> Result<(), BoxError> {
         netvm_mac: cli.netvm_mac,
         card_mac: cli.card_mac,
         mtu: cli.mtu,
+        queue_pairs: usize::from(cli.queue_pairs),
         addresses: cli.addresses.address,
         dynamic: cli.addresses.dynamic,
         lease: cli.addresses.lease,

@@ -4,32 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::VhostUserBackend;
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::virtio_net::{
-    VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS,
-};
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::epoll::EventSet;
 
 use super::config_space;
-use super::rules::{PROTOCOL_FEATURES, RINGS};
+use super::features::{features, rings};
+use super::rules::{EndConfig, PROTOCOL_FEATURES};
 use super::session::Endpoint;
 use super::vring::{LinkVring, RingContext, SessionMemory};
 use crate::datapath::MAX_RING_SIZE;
-use crate::datapath::command::Command;
-
-/// Virtio features offered.
-pub const FEATURES: u64 = 1 << VIRTIO_NET_F_MTU
-    | 1 << VIRTIO_NET_F_MAC
-    | 1 << VIRTIO_NET_F_MRG_RXBUF
-    | 1 << VIRTIO_NET_F_STATUS
-    | 1 << VIRTIO_RING_F_INDIRECT_DESC
-    | 1 << VIRTIO_RING_F_EVENT_IDX
-    | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
-    | 1 << VIRTIO_F_VERSION_1;
 
 /// The virtio-net device of one session.
 #[derive(Debug)]
@@ -50,7 +35,7 @@ impl VhostUserBackend for LinkBackend {
     type Vring = LinkVring;
 
     fn num_queues(&self) -> usize {
-        RINGS
+        rings(self.endpoint.config.queue_pairs)
     }
 
     fn max_queue_size(&self) -> usize {
@@ -58,12 +43,12 @@ impl VhostUserBackend for LinkBackend {
     }
 
     fn features(&self) -> u64 {
-        FEATURES
+        features(self.endpoint.config.queue_pairs)
     }
 
     fn acked_features(&self, features: u64) {
         self.endpoint.features.store(features, Relaxed);
-        self.context.request(Command::Features(features));
+        self.context.placement.set_features(self.context.end, features);
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
@@ -75,8 +60,8 @@ impl VhostUserBackend for LinkBackend {
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        let Endpoint { mac, mtu, .. } = *self.endpoint;
-        config_space::read(mac, mtu, self.endpoint.link_up(), offset, size)
+        let EndConfig { mac, mtu, queue_pairs, .. } = self.endpoint.config;
+        config_space::read(mac, mtu, queue_pairs, self.endpoint.link_up(), offset, size)
     }
 
     fn set_config(&self, _offset: u32, _bytes: &[u8]) -> io::Result<()> {
@@ -85,7 +70,7 @@ impl VhostUserBackend for LinkBackend {
     }
 
     fn update_memory(&self, memory: SessionMemory) -> io::Result<()> {
-        self.context.request(Command::Memory(memory.memory().into_inner()));
+        self.context.placement.set_memory(self.context.end, &memory.memory().into_inner());
         Ok(())
     }
 

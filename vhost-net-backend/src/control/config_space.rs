@@ -19,11 +19,18 @@ struct ConfigSpace {
 }
 
 /// `len` bytes of the configuration space from `offset`; bytes past its end are zero.
-pub fn read(mac: MacAddr, mtu: u16, link_up: bool, offset: u32, len: u32) -> Vec<u8> {
+pub fn read(
+    mac: MacAddr,
+    mtu: u16,
+    queue_pairs: usize,
+    link_up: bool,
+    offset: u32,
+    len: u32,
+) -> Vec<u8> {
     let config = ConfigSpace {
         mac: mac.octets(),
         status: U16::new(if link_up { LINK_UP } else { 0 }),
-        max_virtqueue_pairs: U16::new(1),
+        max_virtqueue_pairs: U16::new(u16::try_from(queue_pairs).unwrap_or(u16::MAX)),
         mtu: U16::new(mtu),
     };
     let bytes = config.as_bytes();
@@ -40,15 +47,15 @@ mod tests {
 
     #[test]
     fn whole_space_reads_as_laid_out() {
-        let space = read(MAC, 1500, true, 0, 17);
-        assert_eq!(space, [2, 3, 4, 5, 6, 7, 1, 0, 1, 0, 0xdc, 5, 0, 0, 0, 0, 0]);
+        let space = read(MAC, 1500, 3, true, 0, 17);
+        assert_eq!(space, [2, 3, 4, 5, 6, 7, 1, 0, 3, 0, 0xdc, 5, 0, 0, 0, 0, 0]);
     }
 
     #[test]
     fn read_at_any_offset_has_the_length_asked_for() {
-        assert_eq!(read(MAC, 1500, false, 4, 4), [6, 7, 0, 0]);
-        assert_eq!(read(MAC, 1500, true, 6, 1), [1]);
-        assert_eq!(read(MAC, 1500, true, 255, 3), [0, 0, 0]);
-        assert_eq!(read(MAC, 1500, true, u32::MAX, 2), [0, 0]);
+        assert_eq!(read(MAC, 1500, 3, false, 4, 4), [6, 7, 0, 0]);
+        assert_eq!(read(MAC, 1500, 3, true, 6, 1), [1]);
+        assert_eq!(read(MAC, 1500, 3, true, 255, 3), [0, 0, 0]);
+        assert_eq!(read(MAC, 1500, 3, true, u32::MAX, 2), [0, 0]);
     }
 }

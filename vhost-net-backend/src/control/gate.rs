@@ -11,7 +11,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::message::{Message, MessageError, wait};
-use super::rules::{Refusal, Rules};
+use super::refusal::Refusal;
+use super::ring_rules::double_base;
+use super::rules::Rules;
+use super::vring::RingContext;
 
 /// How long a frontend may stay silent after it connected. Later it may be silent for ever.
 pub const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +44,8 @@ pub struct Gate<'a> {
     pub library: &'a UnixStream,
     /// Where the frontend's channel for requests of the link goes.
     pub channel: &'a Mutex<Option<UnixStream>>,
+    /// The end and its workers.
+    pub context: &'a RingContext,
 }
 
 impl Gate<'_> {
@@ -83,6 +88,12 @@ impl Gate<'_> {
 
     fn pass(&self, rules: &mut Rules, message: Message) -> Result<(), GateError> {
         let admission = rules.admit(message)?;
+        if let Some(log) = admission.log {
+            self.context.set_log(log);
+        }
+        if let Some(mac) = admission.announce {
+            self.context.placement.announce(self.context.end, mac);
+        }
         if let Some(channel) = admission.channel {
             *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
         }
@@ -97,7 +108,10 @@ impl Gate<'_> {
         if admission.reply {
             let deadline = Instant::now() + REPLY_TIMEOUT;
             wait(self.library, PollFlags::IN, Some(deadline)).map_err(GateError::Library)?;
-            let reply = Message::receive_reply(self.library).map_err(GateError::Library)?;
+            let mut reply = Message::receive_reply(self.library).map_err(GateError::Library)?;
+            if admission.packed_base {
+                double_base(&mut reply);
+            }
             reply.send(self.frontend).map_err(GateError::Frontend)?;
         }
         for message in admission.then {

@@ -87,14 +87,14 @@ impl Message {
         self.flags & NEED_REPLY != 0
     }
 
+    /// The reply to this message, with a body.
+    pub const fn reply(&self, body: Vec<u8>) -> Self {
+        Self { request: self.request, flags: VERSION | REPLY, body, fds: Vec::new() }
+    }
+
     /// The acknowledgement of this message: 0, for success.
     pub fn acknowledgement(&self) -> Self {
-        Self {
-            request: self.request,
-            flags: VERSION | REPLY,
-            body: 0_u64.to_ne_bytes().to_vec(),
-            fds: Vec::new(),
-        }
+        self.reply(0_u64.to_ne_bytes().to_vec())
     }
 
     /// The first eight bytes of the body as a number.
@@ -106,6 +106,13 @@ impl Message {
     pub fn ring_state(&self) -> Option<(u32, u32)> {
         let [i0, i1, i2, i3, v0, v1, v2, v3] = *self.body.first_chunk()?;
         Some((u32::from_ne_bytes([i0, i1, i2, i3]), u32::from_ne_bytes([v0, v1, v2, v3])))
+    }
+
+    /// Replaces the second of those.
+    pub fn set_ring_value(&mut self, value: u32) {
+        if let Some(bytes) = self.body.get_mut(4..8) {
+            bytes.copy_from_slice(&value.to_ne_bytes());
+        }
     }
 
     /// Receives a request, waiting for its first byte without limit. The rest must follow within

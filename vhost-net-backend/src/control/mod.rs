@@ -12,12 +12,21 @@
 
 pub mod backend;
 pub mod config_space;
+pub mod control_command;
+pub mod control_queue;
+pub mod control_ring;
 pub mod eventfd;
+pub mod features;
 pub mod gate;
 pub mod listener;
+pub mod log_rules;
 pub mod message;
+pub mod placement;
 pub mod private_socket;
+pub mod refusal;
 pub mod region;
+pub mod ring_rules;
 pub mod rules;
 pub mod session;
+pub mod shape;
 pub mod vring;

@@ -7,23 +7,27 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use rustix::fs::{FileType, fstat};
-use vhost::vhost_user::message::{
-    FrontendReq, MAX_ATTACHED_FD_ENTRIES, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
-};
+use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::eventfd::EventfdCheck;
+use super::features::{LOG_ALL, RING_PACKED, rings};
+use super::log_rules::{LogChange, LogRules};
 use super::message::Message;
+use super::refusal::Refusal;
 use super::region::{Region, RegionError};
-use crate::datapath::MAX_RING_SIZE;
+use super::ring_rules::{RingRules, check_addresses};
+use super::shape::{check_fds, check_size};
+use crate::mac::MacAddr;
 
-/// Rings of a virtio-net device with one queue pair and no control queue.
-pub const RINGS: usize = 2;
 /// Memory regions of one frontend together, as the library reports it to frontends.
 pub const MAX_REGIONS: usize = 509;
 /// Protocol features offered. A later version may add to them, never remove: a reconnecting
 /// cloud-hypervisor replays the set it acknowledged first.
 pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
+    .union(VhostUserProtocolFeatures::LOG_SHMFD)
+    .union(VhostUserProtocolFeatures::RARP)
+    .union(VhostUserProtocolFeatures::MTU)
     .union(VhostUserProtocolFeatures::REPLY_ACK)
     .union(VhostUserProtocolFeatures::BACKEND_REQ)
     .union(VhostUserProtocolFeatures::CONFIG)
@@ -33,73 +37,12 @@ pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatur
 const NO_FD: u64 = 0x100;
 /// Bits of the same that hold the ring's index.
 const INDEX_MASK: u64 = 0xff;
+/// Smallest MTU: what IPv4 asks of every network (RFC 791).
+pub const MIN_MTU: u16 = 68;
+/// Bytes of the largest configuration space.
+const CONFIG_LEN: u32 = 256;
 /// Bytes of a region.
 const REGION_LEN: usize = size_of::<Region>();
-
-/// Why a message ends the session.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The link does not take this request.
-    #[error("Request {0:?} is not supported")]
-    Unsupported(FrontendReq),
-    /// The body is not as long as the request says.
-    #[error("{request:?} with a body of {len} bytes")]
-    Size {
-        /// The request.
-        request: FrontendReq,
-        /// Length of its body.
-        len: usize,
-    },
-    /// Too many or too few descriptors.
-    #[error("{request:?} with {count} descriptors")]
-    Fds {
-        /// The request.
-        request: FrontendReq,
-        /// Descriptors that came with it.
-        count: usize,
-    },
-    /// A ring that does not exist.
-    #[error("{request:?} for ring {index}; there are {RINGS}")]
-    Ring {
-        /// The request.
-        request: FrontendReq,
-        /// The ring's index.
-        index: u64,
-    },
-    /// A ring size that is none.
-    #[error("Ring size {0} is not a power of two from 1 to {MAX_RING_SIZE}")]
-    RingSize(u32),
-    /// A ring base that does not fit 16 bits.
-    #[error("Ring base {0} is above 65535")]
-    RingBase(u32),
-    /// SET_VRING_ENABLE with a value that means nothing.
-    #[error("SET_VRING_ENABLE with {0}, which is neither 0 nor 1")]
-    Enable(u32),
-    /// A descriptor that must be an eventfd.
-    #[error("{0:?} with a descriptor that is not an eventfd")]
-    NotEventfd(FrontendReq),
-    /// A descriptor that must be a socket.
-    #[error("The backend request channel is not a stream socket")]
-    NotSocket,
-    /// A memory region that must not be mapped.
-    #[error("Memory region {index} is refused")]
-    Region {
-        /// Its position in the message.
-        index: usize,
-        /// Why.
-        #[source]
-        source: RegionError,
-    },
-    /// More regions than allowed.
-    #[error("More than {MAX_REGIONS} memory regions")]
-    TooManyRegions,
-    /// Protocol features that were not offered.
-    #[error("Protocol features {0:#x} were not offered")]
-    ProtocolFeatures(u64),
-    /// A request that needs a feature which was not negotiated.
-    #[error("{0:?} without the feature it needs")]
-    NotNegotiated(FrontendReq),
-}
 
 /// What the gate does with a message.
 #[derive(Debug, Default)]
@@ -108,38 +51,62 @@ pub struct Admission {
     pub forward: Option<Message>,
     /// The library will reply to it, and the reply goes to the frontend.
     pub reply: bool,
+    /// That reply is the base of a packed ring.
+    pub packed_base: bool,
     /// Goes to the frontend at once.
     pub answer: Option<Message>,
     /// Goes to the library after all that. No replies come to these.
     pub then: Vec<Message>,
     /// The frontend's channel for requests of the link.
     pub channel: Option<UnixStream>,
+    /// The dirty log from now on, before anything of the above.
+    pub log: Option<LogChange>,
+    /// To be announced to the other end.
+    pub announce: Option<MacAddr>,
+}
+
+/// What the rules need to know of the end.
+#[derive(Clone, Copy, Debug)]
+pub struct EndConfig {
+    /// Whether memory without F_SEAL_SHRINK is taken.
+    pub unsealed: bool,
+    /// MAC of the card the guest sees.
+    pub mac: MacAddr,
+    /// MTU of the link, which is that of the card.
+    pub mtu: u16,
+    /// Queue pairs the card can have, from 1 to
+    /// [`MAX_PAIRS`](crate::datapath::command::MAX_PAIRS).
+    pub queue_pairs: usize,
 }
 
 /// State of one session, as far as the rules need it.
 #[derive(Debug)]
 pub struct Rules {
     eventfd: EventfdCheck,
-    unsealed: bool,
-    regions: usize,
+    end: EndConfig,
+    rings: Vec<RingRules>,
+    regions: Vec<Region>,
+    log: LogRules,
     features_asked: bool,
     features: Option<u64>,
     protocol_features: VhostUserProtocolFeatures,
     /// SET_VRING_ENABLE per ring that came before SET_FEATURES.
-    early_enable: [Option<u32>; RINGS],
+    early_enable: Vec<Option<u32>>,
 }
 
 impl Rules {
-    /// The rules at the start of a session. `unsealed` allows memory without F_SEAL_SHRINK.
-    pub fn new(unsealed: bool) -> rustix::io::Result<Self> {
+    /// The rules at the start of a session.
+    pub fn new(end: EndConfig) -> rustix::io::Result<Self> {
         Ok(Self {
             eventfd: EventfdCheck::new()?,
-            unsealed,
-            regions: 0,
+            end,
+            rings: vec![RingRules::default(); rings(end.queue_pairs)],
+            regions: Vec::new(),
+            log: LogRules::default(),
             features_asked: false,
             features: None,
             protocol_features: VhostUserProtocolFeatures::empty(),
-            early_enable: [None; RINGS],
+            early_enable: vec![None; rings(end.queue_pairs)],
         })
     }
 
@@ -150,35 +117,67 @@ impl Rules {
         check_fds(&mut message)?;
         match message.request {
             Req::GET_FEATURES => self.features_asked = true,
-            Req::SET_FEATURES => return Ok(self.set_features(message)),
+            Req::SET_FEATURES => return self.set_features(message),
             Req::SET_PROTOCOL_FEATURES => self.set_protocol_features(&message)?,
             Req::SET_MEM_TABLE => self.set_mem_table(&mut message)?,
             Req::ADD_MEM_REG => self.add_region(&message)?,
-            Req::REM_MEM_REG => self.regions = self.regions.saturating_sub(1),
+            Req::REM_MEM_REG => self.remove_region(&message)?,
+            Req::SET_LOG_BASE => return self.set_log(message),
+            Req::SET_LOG_FD => return self.set_log_fd(&message),
             Req::SET_VRING_NUM => {
-                let (_, size) = ring_state(&message)?;
-                if !size.is_power_of_two() || size > u32::from(MAX_RING_SIZE) {
-                    return Err(Refusal::RingSize(size));
-                }
+                let (_, size) = self.ring_state(&message)?;
+                self.ring(&message)?.set_size(size)?;
             }
             Req::SET_VRING_BASE => {
-                let (_, base) = ring_state(&message)?;
-                if base > u32::from(u16::MAX) {
-                    return Err(Refusal::RingBase(base));
-                }
+                let (_, base) = self.ring_state(&message)?;
+                let packed = self.is_packed();
+                let base = self.ring(&message)?.set_base(base, packed)?;
+                message.set_ring_value(base.into());
             }
-            Req::GET_VRING_BASE | Req::SET_VRING_ADDR => {
-                ring_state(&message)?;
+            Req::GET_VRING_BASE => {
+                self.ring_state(&message)?;
+            }
+            Req::SET_VRING_ADDR => {
+                self.ring_state(&message)?;
+                check_addresses(&message, self.is_packed())?;
             }
             Req::SET_VRING_ENABLE => return self.set_enable(message),
             Req::SET_VRING_KICK | Req::SET_VRING_CALL | Req::SET_VRING_ERR => {
                 self.check_ring_fd(&message)?;
             }
             Req::SET_BACKEND_REQ_FD => return self.set_channel(message),
+            Req::NET_SET_MTU => return self.set_mtu(&message),
+            Req::SEND_RARP => return self.announce(&message),
+            Req::GET_CONFIG | Req::SET_CONFIG => check_config(&message)?,
             _ => {}
         }
         let reply = self.has_reply(&message);
-        Ok(Admission { forward: Some(message), reply, ..Admission::default() })
+        let packed_base = message.request == Req::GET_VRING_BASE && self.is_packed();
+        Ok(Admission { forward: Some(message), reply, packed_base, ..Admission::default() })
+    }
+
+    /// The index of the ring a message is about, checked, and the value beside it.
+    fn ring_state(&self, message: &Message) -> Result<(usize, u32), Refusal> {
+        let request = message.request;
+        let (index, value) =
+            message.ring_state().ok_or(Refusal::Size { request, len: message.body.len() })?;
+        let rings = self.rings.len();
+        match usize::try_from(index) {
+            Ok(position) if position < rings => Ok((position, value)),
+            _ => Err(Refusal::Ring { request, index: u64::from(index), rings }),
+        }
+    }
+
+    /// The ring a message is about.
+    fn ring(&mut self, message: &Message) -> Result<&mut RingRules, Refusal> {
+        let (index, _) = self.ring_state(message)?;
+        let (request, rings) = (message.request, self.rings.len());
+        self.rings.get_mut(index).ok_or(Refusal::Ring { request, index: index as u64, rings })
+    }
+
+    /// Whether the rings are packed.
+    fn is_packed(&self) -> bool {
+        self.features.is_some_and(|features| features & RING_PACKED != 0)
     }
 
     /// Whether the library replies to this request.
@@ -204,8 +203,10 @@ impl Rules {
     }
 
     /// SET_FEATURES, and after it what was held back until it.
-    fn set_features(&mut self, message: Message) -> Admission {
+    fn set_features(&mut self, message: Message) -> Result<Admission, Refusal> {
         self.features = message.u64();
+        let log_all = self.features.is_some_and(|features| features & LOG_ALL != 0);
+        let log = self.log.set_on(log_all, &self.regions)?;
         let then = if self.has_protocol_features() {
             let held = self.early_enable.iter_mut().enumerate();
             held.filter_map(|(index, value)| Some((index, value.take()?)))
@@ -213,11 +214,11 @@ impl Rules {
                 .collect()
         } else {
             // Without VHOST_USER_F_PROTOCOL_FEATURES all rings are enabled by this very message.
-            self.early_enable = [None; RINGS];
+            self.early_enable.fill(None);
             Vec::new()
         };
         let reply = self.has_reply(&message);
-        Admission { forward: Some(message), reply, then, ..Admission::default() }
+        Ok(Admission { forward: Some(message), reply, then, log, ..Admission::default() })
     }
 
     fn has_protocol_features(&self) -> bool {
@@ -230,7 +231,7 @@ impl Rules {
     /// acknowledgement there; the library would end the session. So it is held, acknowledged, and
     /// delivered after SET_FEATURES.
     fn set_enable(&mut self, message: Message) -> Result<Admission, Refusal> {
-        let (index, value) = ring_state(&message)?;
+        let (index, value) = self.ring_state(&message)?;
         if value > 1 {
             return Err(Refusal::Enable(value));
         }
@@ -244,8 +245,7 @@ impl Rules {
         if let Some(held) = self.early_enable.get_mut(index) {
             *held = Some(value);
         }
-        let answer = self.is_acknowledged(&message).then(|| message.acknowledgement());
-        Ok(Admission { answer, ..Admission::default() })
+        Ok(self.acknowledge(&message))
     }
 
     fn set_protocol_features(&mut self, message: &Message) -> Result<(), Refusal> {
@@ -267,32 +267,109 @@ impl Rules {
         }
         regions.sort_by_key(|(region, _)| region.guest_address.get());
         let mut body = count.to_vec();
+        self.regions.clear();
         for (region, file) in regions {
             body.extend_from_slice(region.as_bytes());
             message.fds.push(file);
+            self.regions.push(region);
         }
         message.body = body;
-        self.regions = message.fds.len();
-        Ok(())
+        self.log.check_covers(&self.regions)
     }
 
     fn add_region(&mut self, message: &Message) -> Result<(), Refusal> {
-        if self.regions >= MAX_REGIONS {
+        if self.regions.len() >= MAX_REGIONS {
             return Err(Refusal::TooManyRegions);
         }
         if let (Some(bytes), [file]) = (message.body.get(8..), message.fds.as_slice()) {
-            self.check_region(0, bytes, file)?;
+            let region = self.check_region(0, bytes, file)?;
+            self.log.check_covers(&[region])?;
+            self.regions.push(region);
         }
-        self.regions += 1;
         Ok(())
+    }
+
+    /// REM_MEM_REG. A region is known by its addresses and size.
+    fn remove_region(&mut self, message: &Message) -> Result<(), Refusal> {
+        let request = message.request;
+        let region = message.body.get(8..).and_then(|bytes| Region::read_from_bytes(bytes).ok());
+        let region = region.ok_or(Refusal::Size { request, len: message.body.len() })?;
+        let found = self.regions.iter().position(|known| {
+            (known.guest_address, known.size, known.user_address)
+                == (region.guest_address, region.size, region.user_address)
+        });
+        let (guest_address, size) = (region.guest_address.get(), region.size.get());
+        self.regions.swap_remove(found.ok_or(Refusal::NoSuchRegion { guest_address, size })?);
+        Ok(())
+    }
+
+    /// SET_LOG_BASE. The library knows of no log that is written past it, so it stays here.
+    /// Frontends wait for this reply whether or not they ask for one.
+    fn set_log(&mut self, message: Message) -> Result<Admission, Refusal> {
+        self.check_negotiated(&message, VhostUserProtocolFeatures::LOG_SHMFD)?;
+        let answer = Some(message.reply(message.body.clone()));
+        let log = self.log.set_base(message, self.end.unsealed, &self.regions)?;
+        Ok(Admission { answer, log, ..Admission::default() })
+    }
+
+    /// SET_LOG_FD: an eventfd to be signalled when the log is written. Frontends look at the log
+    /// when they want to know, so it is closed.
+    fn set_log_fd(&self, message: &Message) -> Result<Admission, Refusal> {
+        if !message.fds.iter().all(|fd| self.eventfd.accepts(fd)) {
+            return Err(Refusal::NotEventfd(message.request));
+        }
+        Ok(self.acknowledge(message))
     }
 
     fn check_region(&self, index: usize, bytes: &[u8], file: &OwnedFd) -> Result<Region, Refusal> {
         let region = Region::read_from_bytes(bytes)
             .map_err(|_| Refusal::Region { index, source: RegionError::Empty })?;
-        match region.check_file(file, self.unsealed) {
+        match region.check_file(file, self.end.unsealed) {
             Ok(()) => Ok(region),
             Err(source) => Err(Refusal::Region { index, source }),
+        }
+    }
+
+    /// NET_SET_MTU: the driver is told of this MTU. The link carries up to its own, so there is
+    /// nothing to do for a smaller one.
+    fn set_mtu(&self, message: &Message) -> Result<Admission, Refusal> {
+        self.check_negotiated(message, VhostUserProtocolFeatures::MTU)?;
+        let mtu = message.u64().unwrap_or_default();
+        let max = self.end.mtu;
+        if !(u64::from(MIN_MTU)..=u64::from(max)).contains(&mtu) {
+            return Err(Refusal::Mtu { mtu, max });
+        }
+        Ok(self.acknowledge(message))
+    }
+
+    /// SEND_RARP: a guest that has moved here and cannot announce itself. Only its own address is
+    /// announced.
+    fn announce(&self, message: &Message) -> Result<Admission, Refusal> {
+        self.check_negotiated(message, VhostUserProtocolFeatures::RARP)?;
+        let expected = self.end.mac;
+        // The address is in the first six of eight bytes.
+        let found = message.body.first_chunk().map(|octets| MacAddr::new(*octets));
+        match found.filter(|found| *found != expected) {
+            Some(found) => Err(Refusal::Announcement { found, expected }),
+            None => Ok(Admission { announce: Some(expected), ..self.acknowledge(message) }),
+        }
+    }
+
+    /// An acknowledgement, if one is wanted, and nothing for the library.
+    fn acknowledge(&self, message: &Message) -> Admission {
+        let answer = self.is_acknowledged(message).then(|| message.acknowledgement());
+        Admission { answer, ..Admission::default() }
+    }
+
+    fn check_negotiated(
+        &self,
+        message: &Message,
+        feature: VhostUserProtocolFeatures,
+    ) -> Result<(), Refusal> {
+        if self.protocol_features.contains(feature) {
+            Ok(())
+        } else {
+            Err(Refusal::NotNegotiated(message.request))
         }
     }
 
@@ -300,8 +377,9 @@ impl Rules {
         let request = message.request;
         let value = message.u64().unwrap_or(u64::MAX);
         let index = value & INDEX_MASK;
-        if value & !(INDEX_MASK | NO_FD) != 0 || index >= RINGS as u64 {
-            return Err(Refusal::Ring { request, index: value });
+        let rings = self.rings.len();
+        if value & !(INDEX_MASK | NO_FD) != 0 || index >= rings as u64 {
+            return Err(Refusal::Ring { request, index: value, rings });
         }
         let expected = usize::from(value & NO_FD == 0);
         if message.fds.len() != expected {
@@ -317,16 +395,14 @@ impl Rules {
     /// SET_BACKEND_REQ_FD. The library keeps such a channel but cannot say "configuration changed"
     /// on it, so it stays here.
     fn set_channel(&self, message: Message) -> Result<Admission, Refusal> {
-        if !self.protocol_features.contains(VhostUserProtocolFeatures::BACKEND_REQ) {
-            return Err(Refusal::NotNegotiated(message.request));
-        }
-        let answer = self.is_acknowledged(&message).then(|| message.acknowledgement());
+        self.check_negotiated(&message, VhostUserProtocolFeatures::BACKEND_REQ)?;
+        let acknowledgement = self.acknowledge(&message);
         let is_socket = |fd: &OwnedFd| {
             fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Socket)
         };
         let socket = message.fds.into_iter().next().filter(is_socket);
         let channel = Some(UnixStream::from(socket.ok_or(Refusal::NotSocket)?));
-        Ok(Admission { answer, channel, ..Admission::default() })
+        Ok(Admission { channel, ..acknowledgement })
     }
 }
 
@@ -336,71 +412,13 @@ fn enable_message(index: usize, value: u32) -> Message {
     Message::new(FrontendReq::SET_VRING_ENABLE, body)
 }
 
-/// The ring a message is about, checked, and the value beside it.
-fn ring_state(message: &Message) -> Result<(usize, u32), Refusal> {
+/// Checks where in the configuration space a message is about.
+fn check_config(message: &Message) -> Result<(), Refusal> {
     let request = message.request;
-    let (index, value) =
+    let (offset, size) =
         message.ring_state().ok_or(Refusal::Size { request, len: message.body.len() })?;
-    match usize::try_from(index) {
-        Ok(position) if position < RINGS => Ok((position, value)),
-        _ => Err(Refusal::Ring { request, index: u64::from(index) }),
+    match offset.checked_add(size) {
+        Some(end) if size > 0 && end <= CONFIG_LEN => Ok(()),
+        _ => Err(Refusal::Config { offset, size }),
     }
-}
-
-/// Checks the length of a body against its request, and refuses requests the link does not take.
-fn check_size(message: &Message) -> Result<(), Refusal> {
-    use FrontendReq as Req;
-    let request = message.request;
-    let len = message.body.len();
-    let fits = match request {
-        Req::GET_FEATURES
-        | Req::SET_OWNER
-        | Req::RESET_OWNER
-        | Req::GET_PROTOCOL_FEATURES
-        | Req::GET_QUEUE_NUM
-        | Req::GET_MAX_MEM_SLOTS
-        | Req::SET_BACKEND_REQ_FD => len == 0,
-        Req::SET_FEATURES
-        | Req::SET_PROTOCOL_FEATURES
-        | Req::SET_VRING_NUM
-        | Req::SET_VRING_BASE
-        | Req::GET_VRING_BASE
-        | Req::SET_VRING_ENABLE
-        | Req::SET_VRING_KICK
-        | Req::SET_VRING_CALL
-        | Req::SET_VRING_ERR => len == 8,
-        Req::SET_VRING_ADDR => len == 40,
-        Req::ADD_MEM_REG | Req::REM_MEM_REG => len == 8 + REGION_LEN,
-        Req::SET_MEM_TABLE => {
-            let count = message.ring_state().map_or(0, |(count, _)| count as usize);
-            (1..=MAX_ATTACHED_FD_ENTRIES).contains(&count) && len == 8 + count * REGION_LEN
-        }
-        // Offset, size and flags, and then `size` bytes.
-        Req::GET_CONFIG | Req::SET_CONFIG => {
-            let size = message.ring_state().map_or(u32::MAX, |(_, size)| size);
-            len.checked_sub(12) == Some(size as usize)
-        }
-        _ => return Err(Refusal::Unsupported(request)),
-    };
-    if fits { Ok(()) } else { Err(Refusal::Size { request, len }) }
-}
-
-/// Checks how many descriptors came with a request. The ring requests are checked with their body.
-fn check_fds(message: &mut Message) -> Result<(), Refusal> {
-    use FrontendReq as Req;
-    let count = message.fds.len();
-    let fits = match message.request {
-        Req::SET_MEM_TABLE => {
-            message.ring_state().is_some_and(|(regions, _)| regions as usize == count)
-        }
-        Req::ADD_MEM_REG | Req::SET_BACKEND_REQ_FD => count == 1,
-        Req::SET_VRING_KICK | Req::SET_VRING_CALL | Req::SET_VRING_ERR => count <= 1,
-        // Old frontends send one; the specification has it closed unused.
-        Req::REM_MEM_REG => {
-            message.fds.clear();
-            count <= 1
-        }
-        _ => count == 0,
-    };
-    if fits { Ok(()) } else { Err(Refusal::Fds { request: message.request, count }) }
 }

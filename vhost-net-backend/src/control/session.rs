@@ -15,14 +15,13 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use super::backend::LinkBackend;
 use super::gate::{Gate, GateError};
+use super::placement::Placement;
 use super::private_socket::private_connection;
-use super::rules::Rules;
+use super::rules::{EndConfig, Rules};
 use super::vring::{RingContext, with_context};
 use crate::datapath::EndId;
-use crate::datapath::command::{Command, WorkerHandle};
 use crate::datapath::counters::Counters;
 use crate::link_state::LinkState;
-use crate::mac::MacAddr;
 
 /// VHOST_USER_BACKEND_CONFIG_CHANGE_MSG: request 2, version 1, no body.
 const CONFIG_CHANGE: [u32; 3] = [2, 1, 0];
@@ -32,14 +31,10 @@ const CONFIG_CHANGE: [u32; 3] = [2, 1, 0];
 pub struct Endpoint {
     /// Which end.
     pub id: EndId,
-    /// MAC of the card the guest sees.
-    pub mac: MacAddr,
-    /// MTU of the card the guest sees.
-    pub mtu: u16,
-    /// Whether memory without F_SEAL_SHRINK is taken.
-    pub unsealed: bool,
+    /// Its card, and what is taken from its frontend.
+    pub config: EndConfig,
     /// Features of the present or last session.
-    pub features: AtomicU64,
+    pub features: Arc<AtomicU64>,
     /// Sessions so far.
     pub sessions: AtomicU64,
     /// Connections refused because another session was live, or for the wrong user.
@@ -48,7 +43,7 @@ pub struct Endpoint {
     pub last_error: Mutex<Option<String>>,
     /// The present frontend's channel for requests of the link.
     channel: Mutex<Option<UnixStream>>,
-    worker: WorkerHandle,
+    placement: Arc<Placement>,
     counters: Arc<Counters>,
     state: Arc<LinkState>,
 }
@@ -76,24 +71,20 @@ impl Endpoint {
     /// An end without a session.
     pub fn new(
         id: EndId,
-        mac: MacAddr,
-        mtu: u16,
-        unsealed: bool,
-        worker: WorkerHandle,
+        config: EndConfig,
+        placement: Arc<Placement>,
         counters: Arc<Counters>,
         state: Arc<LinkState>,
     ) -> Self {
         Self {
             id,
-            mac,
-            mtu,
-            unsealed,
-            features: AtomicU64::new(0),
+            config,
+            features: Arc::default(),
             sessions: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             last_error: Mutex::new(None),
             channel: Mutex::new(None),
-            worker,
+            placement,
             counters,
             state,
         }
@@ -149,9 +140,16 @@ impl Endpoint {
     }
 
     fn run(self: &Arc<Self>, frontend: &UnixStream) -> Result<(), SessionError> {
-        let rules = Rules::new(self.unsealed).map_err(SessionError::Private)?;
+        let rules = Rules::new(self.config).map_err(SessionError::Private)?;
         let (listener, library) = private_connection().map_err(SessionError::Private)?;
-        let context = RingContext { end: self.id, worker: self.worker.clone() };
+        let context = RingContext {
+            end: self.id,
+            queue_pairs: self.config.queue_pairs,
+            placement: Arc::clone(&self.placement),
+            features: Arc::clone(&self.features),
+            counters: Arc::clone(&self.counters),
+            log: Arc::default(),
+        };
         let backend = Arc::new(LinkBackend::new(Arc::clone(self), context.clone()));
         // Nothing in the library is reset between connections, so each has its own.
         let mut daemon = with_context(context.clone(), || {
@@ -160,11 +158,13 @@ impl Endpoint {
         })
         .map_err(SessionError::Library)?;
         daemon.start(&mut Listener::from(listener)).map_err(SessionError::Library)?;
-        let result = Gate { frontend, library: &library, channel: &self.channel }.run(rules);
+        let result =
+            Gate { frontend, library: &library, channel: &self.channel, context: &context }
+                .run(rules);
         let _ = library.shutdown(Shutdown::Both);
         let library_result = daemon.wait();
         drop(daemon);
-        context.request(Command::Disconnect);
+        context.placement.disconnect(self.id);
         match (result, library_result) {
             // The gate saw only that the library hung up; the library knows why.
             (Err(GateError::Library(_)), Err(error)) => Err(SessionError::Library(error)),

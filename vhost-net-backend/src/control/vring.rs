@@ -9,14 +9,21 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vhost_user_backend::{VringMutex, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::{Error as QueueError, QueueT};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
+use super::control_queue::ControlQueue;
+use super::features::{RING_PACKED, control_queue, pairs};
+use super::log_rules::LogChange;
+use super::placement::Placement;
 use crate::datapath::EndId;
-use crate::datapath::command::{Command, RingId, RingSetup, WorkerError, WorkerHandle};
+use crate::datapath::command::{RingId, RingSetup};
+use crate::datapath::counters::Counters;
 use crate::datapath::notify::Notifier;
 use crate::datapath::ring::RingLayout;
 
@@ -28,8 +35,41 @@ pub type SessionMemory = GuestMemoryAtomic<GuestMemoryMmap>;
 pub struct RingContext {
     /// The end the session belongs to.
     pub end: EndId,
-    /// The packet worker.
-    pub worker: WorkerHandle,
+    /// Queue pairs the card can have.
+    pub queue_pairs: usize,
+    /// The packet workers.
+    pub placement: Arc<Placement>,
+    /// The features negotiated in the session.
+    pub features: Arc<AtomicU64>,
+    /// Counters of the link.
+    pub counters: Arc<Counters>,
+    /// The session's dirty log, while logging is on.
+    pub log: Arc<Mutex<LogChange>>,
+}
+
+impl RingContext {
+    /// Logs in `log` from now on. Once this returns, the log before it is not touched again.
+    pub fn set_log(&self, log: LogChange) {
+        self.placement.set_log(self.end, log.as_ref());
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = log;
+    }
+
+    /// Marks what a session thread has written to the guest's memory.
+    pub fn mark(&self, guest_address: u64, len: u64) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = &*log {
+            log.mark(guest_address, len);
+        }
+    }
+}
+
+/// What a ring is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Frames, at a packet worker.
+    Frames(RingId),
+    /// Control commands.
+    Control,
 }
 
 thread_local! {
@@ -49,24 +89,8 @@ pub fn with_context<T>(context: RingContext, make: impl FnOnce() -> T) -> T {
 impl fmt::Debug for LinkVring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The library's part has no Debug.
-        let Self { context, state, .. } = self;
-        f.debug_struct("LinkVring").field("context", context).field("state", state).finish()
-    }
-}
-
-impl RingContext {
-    /// Has the worker carry out a command. A worker that is stuck cannot be helped from here, and
-    /// must not make the other end's frontend wait: the process ends, and its supervisor starts
-    /// another, which resumes where the guests' rings are.
-    pub fn request(&self, command: Command) -> u16 {
-        match self.worker.request(self.end, command) {
-            Ok(answer) => answer,
-            Err(WorkerError::Gone) => 0,
-            Err(error @ WorkerError::Stuck) => {
-                tracing::error!(end = self.end.name(), "{error}");
-                std::process::abort();
-            }
-        }
+        let Self { index, state, .. } = self;
+        f.debug_struct("LinkVring").field("index", index).field("state", state).finish()
     }
 }
 
@@ -75,7 +99,10 @@ impl RingContext {
 pub struct LinkVring {
     inner: VringMutex<SessionMemory>,
     /// None for a ring made outside [`with_context`], which never runs.
-    context: Option<(RingContext, RingId)>,
+    context: Option<RingContext>,
+    /// Which ring it is, by its index in the device.
+    index: usize,
+    memory: SessionMemory,
     state: Arc<Mutex<RingState>>,
 }
 
@@ -89,20 +116,23 @@ struct RingState {
     kick: Option<OwnedFd>,
     call: Option<OwnedFd>,
     error: Option<OwnedFd>,
-    started: bool,
+    /// Which ring it was set up as.
+    role: Option<Role>,
+    /// Serves it, if it is a control queue.
+    control: Option<ControlQueue>,
 }
 
 impl RingState {
     /// What the worker needs to start the ring, if it may run.
-    fn setup(&self) -> Option<io::Result<RingSetup>> {
+    fn setup(&self, features: u64, base: u16) -> Option<io::Result<RingSetup>> {
         let (descriptors, available, used) = self.areas?;
         let layout = RingLayout { size: self.size?, descriptors, available, used };
         let kick = self.kick.as_ref()?;
         (self.ready && self.enabled).then(|| {
             Ok(RingSetup {
                 layout,
-                packed: false,
-                base: 0,
+                packed: features & RING_PACKED != 0,
+                base,
                 kick: kick.try_clone()?,
                 call: notifier(self.call.as_ref())?,
                 error: notifier(self.error.as_ref())?,
@@ -116,28 +146,74 @@ fn notifier(fd: Option<&OwnedFd>) -> io::Result<Option<Notifier>> {
 }
 
 impl LinkVring {
-    /// Changes the state, and has the worker start, stop or restart the ring accordingly.
+    /// What this ring is with the features negotiated; `None` for a ring that has no use.
+    fn role(&self, context: &RingContext) -> Option<Role> {
+        let features = context.features.load(Relaxed);
+        if control_queue(features, context.queue_pairs) == Some(self.index) {
+            return Some(Role::Control);
+        }
+        let is_in_use = self.index < 2 * pairs(features, context.queue_pairs);
+        RingId::from_index(self.index).filter(|_| is_in_use).map(Role::Frames)
+    }
+
+    /// Changes the state, and has the ring start, stop or restart accordingly.
     fn change(&self, change: impl FnOnce(&mut RingState)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
-        let Some((context, ring)) = &self.context else {
+        let Some(context) = &self.context else {
             return;
         };
-        if state.started {
-            let next_avail = context.request(Command::Stop(*ring));
-            self.inner.set_queue_next_avail(next_avail);
-            state.started = false;
+        let role = self.role(context);
+        if let Some(Role::Frames(before)) = state.role
+            && role != state.role
+        {
+            context.placement.change(context.end, before, |base| {
+                self.keep_base(base);
+                None
+            });
         }
-        match state.setup() {
-            Some(Ok(setup)) => {
-                context.request(Command::Start(*ring, setup));
-                state.started = true;
-            }
-            Some(Err(error)) => {
-                tracing::error!(end = context.end.name(), %error, "cannot keep a ring's eventfds");
-            }
+        if let Some(control) = state.control.take() {
+            self.keep_base(Some(control.stop()));
+        }
+        state.role = role;
+        match role {
+            Some(Role::Frames(ring)) => context.placement.change(context.end, ring, |base| {
+                self.keep_base(base);
+                self.setup(&state, context)
+            }),
+            Some(Role::Control) => state.control = self.serve(&state, context),
             None => {}
         }
+    }
+
+    /// Starts to serve a control queue, if it may run.
+    fn serve(&self, state: &RingState, context: &RingContext) -> Option<ControlQueue> {
+        let setup = self.setup(state, context)?;
+        ControlQueue::start(setup, self.memory.clone(), context.clone())
+            .inspect_err(|error| {
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(end = context.end.name(), error, "control queue not served");
+            })
+            .ok()
+    }
+
+    /// Keeps where the ring was stopped, for GET_VRING_BASE and for its next start.
+    fn keep_base(&self, base: Option<u16>) {
+        if let Some(base) = base {
+            self.inner.set_queue_next_avail(base);
+        }
+    }
+
+    /// How the ring is to run, if it is.
+    fn setup(&self, state: &RingState, context: &RingContext) -> Option<RingSetup> {
+        let features = context.features.load(Relaxed);
+        let setup = state.setup(features, self.inner.queue_next_avail())?;
+        setup
+            .inspect_err(|error| {
+                let end = context.end.name();
+                tracing::error!(end, %error, "cannot keep a ring's eventfds");
+            })
+            .ok()
     }
 
     /// Changes an eventfd the worker writes to; the ring goes on.
@@ -145,20 +221,27 @@ impl LinkVring {
         &self,
         file: Option<File>,
         slot: impl FnOnce(&mut RingState) -> &mut Option<OwnedFd>,
-        command: impl FnOnce(RingId, Option<Notifier>) -> Command,
+        set: impl FnOnce(&Placement, EndId, RingId, Option<Notifier>),
     ) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let fd = file.map(OwnedFd::from);
         let copy = notifier(fd.as_ref());
         *slot(&mut state) = fd;
-        if let (true, Some((context, ring))) = (state.started, &self.context) {
-            match copy {
-                Ok(notifier) => {
-                    context.request(command(*ring, notifier));
+        let (Some(role), Some(context)) = (state.role, &self.context) else {
+            return;
+        };
+        match (role, copy) {
+            (Role::Frames(ring), Ok(notifier)) => {
+                set(&context.placement, context.end, ring, notifier);
+            }
+            (Role::Control, Ok(_)) => {
+                if let Some(control) = state.control.take() {
+                    self.keep_base(Some(control.stop()));
+                    state.control = self.serve(&state, context);
                 }
-                Err(error) => {
-                    tracing::error!(end = context.end.name(), %error, "cannot keep an eventfd");
-                }
+            }
+            (_, Err(error)) => {
+                tracing::error!(end = context.end.name(), %error, "cannot keep an eventfd");
             }
         }
     }
@@ -176,11 +259,17 @@ impl VringT<SessionMemory> for LinkVring {
     fn new(memory: SessionMemory, max_queue_size: u16) -> Result<Self, QueueError> {
         let context = CONTEXT.with_borrow_mut(|slot| {
             let (context, made) = slot.as_mut()?;
-            let ring = RingId::from_index(*made)?;
-            *made += 1;
-            Some((context.clone(), ring))
+            let index = std::mem::replace(made, *made + 1);
+            Some((context.clone(), index))
         });
-        Ok(Self { inner: VringMutex::new(memory, max_queue_size)?, context, state: Arc::default() })
+        let (context, index) = context.unzip();
+        Ok(Self {
+            inner: VringMutex::new(memory.clone(), max_queue_size)?,
+            memory,
+            context,
+            index: index.unwrap_or_default(),
+            state: Arc::default(),
+        })
     }
 
     fn get_ref(&self) -> <Self as VringStateGuard<'_, SessionMemory>>::G {
@@ -232,8 +321,8 @@ impl VringT<SessionMemory> for LinkVring {
     }
 
     fn set_queue_next_avail(&self, base: u16) {
-        // Kept for GET_VRING_BASE of a ring that never ran. A ring that runs starts at the guest's
-        // used index.
+        // Kept for GET_VRING_BASE of a ring that never ran, and for a packed ring that starts. A
+        // split ring starts at the guest's used index.
         self.inner.set_queue_next_avail(base);
     }
 
@@ -270,10 +359,53 @@ impl VringT<SessionMemory> for LinkVring {
     }
 
     fn set_call(&self, file: Option<File>) {
-        self.change_notifier(file, |state| &mut state.call, Command::Call);
+        self.change_notifier(file, |state| &mut state.call, Placement::set_call);
     }
 
     fn set_err(&self, file: Option<File>) {
-        self.change_notifier(file, |state| &mut state.error, Command::Error);
+        self.change_notifier(file, |state| &mut state.error, Placement::set_error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    fn ready() -> RingState {
+        RingState {
+            size: Some(256),
+            areas: Some((0x1000, 0x2000, 0x3000)),
+            ready: true,
+            enabled: true,
+            kick: Some(eventfd(0, EventfdFlags::CLOEXEC).unwrap()),
+            ..RingState::default()
+        }
+    }
+
+    #[test]
+    fn setup_says_which_form_the_ring_has_and_where_it_resumes() {
+        let setup = ready().setup(RING_PACKED, 0x8011).unwrap().unwrap();
+        assert_eq!((setup.packed, setup.base), (true, 0x8011));
+        assert_eq!(setup.layout.available, 0x2000);
+        let setup = ready().setup(0, 17).unwrap().unwrap();
+        assert!(!setup.packed);
+    }
+
+    #[test]
+    fn t63_ring_runs_only_when_all_is_there() {
+        let take: [fn(&mut RingState); 5] = [
+            |state| state.size = None,
+            |state| state.areas = None,
+            |state| state.ready = false,
+            |state| state.enabled = false,
+            |state| state.kick = None,
+        ];
+        for take in take {
+            let mut state = ready();
+            take(&mut state);
+            assert!(state.setup(0, 0).is_none());
+        }
     }
 }

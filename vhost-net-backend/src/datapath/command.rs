@@ -1,6 +1,7 @@
 //! How session threads reach the worker: one command at a time, each answered before the session
 //! goes on, so that a frontend that was told "stopped" or "unmapped" can rely on it.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,38 +13,83 @@ use rustix::event::{EventfdFlags, eventfd};
 use vm_memory::GuestMemoryMmap;
 
 use super::EndId;
+use super::log::DirtyLog;
 use super::notify::Notifier;
 use super::ring::RingLayout;
+use crate::mac::MacAddr;
 
 /// How long the worker may take to answer. Its work per turn is bounded, so it answers within
 /// milliseconds unless a frontend has found a way to block it, with an eventfd for example.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which ring of an end, by its index in the virtio-net device (virtio 1.2, 5.1.2).
+/// Most queue pairs an end can have.
+pub const MAX_PAIRS: usize = 8;
+
+/// What a ring is for, as seen by the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RingId {
-    /// Index 0: buffers the driver offers for frames it receives.
+pub enum RingKind {
+    /// Buffers the driver offers for frames it receives.
     Receive,
-    /// Index 1: frames the driver transmits.
+    /// Frames the driver transmits.
     Transmit,
 }
 
-impl RingId {
-    /// The ring with this index, if there is one.
-    pub const fn from_index(index: usize) -> Option<Self> {
-        match index {
-            0 => Some(Self::Receive),
-            1 => Some(Self::Transmit),
-            _ => None,
-        }
-    }
-
-    /// `receive` or `transmit`, as seen by the driver.
+impl RingKind {
+    /// `receive` or `transmit`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Receive => "receive",
             Self::Transmit => "transmit",
         }
+    }
+}
+
+/// Which ring of an end: pair and kind, in the order of a virtio-net device (virtio 1.2, 5.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingId {
+    /// Below [`MAX_PAIRS`].
+    pair: u8,
+    kind: RingKind,
+}
+
+impl RingId {
+    /// The ring of this kind in this pair, if there can be one.
+    pub const fn new(pair: usize, kind: RingKind) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_PAIRS")]
+        if pair < MAX_PAIRS { Some(Self { pair: pair as u8, kind }) } else { None }
+    }
+
+    /// The ring with this index in the device, if there can be one.
+    pub const fn from_index(index: usize) -> Option<Self> {
+        Self::new(
+            index / 2,
+            if index.is_multiple_of(2) { RingKind::Receive } else { RingKind::Transmit },
+        )
+    }
+
+    /// Its index in the device, below 2 * [`MAX_PAIRS`].
+    pub const fn index(self) -> usize {
+        let kind = match self.kind {
+            RingKind::Receive => 0,
+            RingKind::Transmit => 1,
+        };
+        2 * self.pair as usize + kind
+    }
+
+    /// Its queue pair, below [`MAX_PAIRS`].
+    pub const fn pair(self) -> u8 {
+        self.pair
+    }
+
+    /// What it is for.
+    pub const fn kind(self) -> RingKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for RingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.pair)
     }
 }
 
@@ -65,6 +111,20 @@ pub struct RingSetup {
     pub error: Option<Notifier>,
 }
 
+impl RingSetup {
+    /// A copy with descriptors of its own.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let copy =
+            |notifier: &Option<Notifier>| notifier.as_ref().map(Notifier::try_clone).transpose();
+        Ok(Self {
+            kick: self.kick.try_clone()?,
+            call: copy(&self.call)?,
+            error: copy(&self.error)?,
+            ..*self
+        })
+    }
+}
+
 /// What a session tells the worker.
 #[derive(Debug)]
 pub enum Command {
@@ -72,9 +132,14 @@ pub enum Command {
     Features(u64),
     /// The guest's memory is this from now on.
     Memory(Arc<GuestMemoryMmap>),
+    /// Mark each page of the guest's memory that is written in this log, from now on; `None` for
+    /// no more. Once this is answered, the log before it is not touched again.
+    Log(Option<Arc<DirtyLog>>),
+    /// Tell the other end that this MAC address is here now.
+    Announce(MacAddr),
     /// Start this ring.
     Start(RingId, RingSetup),
-    /// Stop this ring. The answer is its next available index.
+    /// Stop this ring. The answer is its next available index, or the base of a packed ring.
     Stop(RingId),
     /// Replace the call eventfd of a running ring.
     Call(RingId, Option<Notifier>),

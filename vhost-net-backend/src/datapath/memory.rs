@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
+use super::log::DirtyLog;
 use super::sys::{Atomic, Mapping, Shared};
 
 /// A guest's memory. It stays mapped as long as this, or a ring that was attached to it, exists.
@@ -13,6 +14,8 @@ pub struct Memory {
     regions: Vec<Region>,
     /// The region of the last address: most addresses are in the same one.
     last: AtomicUsize,
+    /// Where pages are marked that were written, while the VMM wants that.
+    log: Option<Arc<DirtyLog>>,
 }
 
 #[derive(Debug)]
@@ -47,13 +50,18 @@ impl Segment {
 }
 
 impl Memory {
-    /// The regions of `memory`.
-    pub fn new(memory: &Arc<GuestMemoryMmap>) -> Self {
+    /// The regions of `memory`, whose pages are marked in `log` when they are written.
+    pub fn new(memory: &Arc<GuestMemoryMmap>, log: Option<Arc<DirtyLog>>) -> Self {
         let regions = (0..memory.num_regions())
             .filter_map(|index| Mapping::new(memory, index))
             .map(|(start, len, mapping)| Region { start, len, mapping })
             .collect();
-        Self { regions, last: AtomicUsize::new(0) }
+        Self { regions, last: AtomicUsize::new(0), log }
+    }
+
+    /// Marks pages written from now on in `log`.
+    pub fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.log = log;
     }
 
     /// The region `address` is in, its index, and the offset of `address` in it.
@@ -124,7 +132,9 @@ impl Memory {
     /// Writes `from` to `segment`, beginning `skip` bytes into it.
     #[inline]
     pub fn write(&self, segment: &Segment, skip: usize, from: &[u8]) -> Option<()> {
-        self.mapping(segment)?.write(segment.offset.checked_add(skip)?, from)
+        self.mapping(segment)?.write(segment.offset.checked_add(skip)?, from)?;
+        self.mark_segment(segment);
+        Some(())
     }
 
     /// Copies `len` bytes of `segment`, `skip` bytes into it, to `to_segment` of another guest,
@@ -138,7 +148,9 @@ impl Memory {
     ) -> Option<()> {
         let from_at = segment.offset.checked_add(skip)?;
         let to_at = to_segment.offset.checked_add(to_skip)?;
-        self.mapping(segment)?.copy(from_at, to.mapping(to_segment)?, to_at, len)
+        self.mapping(segment)?.copy(from_at, to.mapping(to_segment)?, to_at, len)?;
+        to.mark_segment(to_segment);
+        Some(())
     }
 
     /// Brings the first lines of `segment` closer.
@@ -154,7 +166,18 @@ impl Memory {
     /// [`Memory::copy`].
     #[inline]
     pub fn mark(&self, address: u64, len: u64) {
-        let _ = (address, len);
+        if let Some(log) = &self.log {
+            log.mark(address, len);
+        }
+    }
+
+    #[inline]
+    fn mark_segment(&self, segment: &Segment) {
+        if self.log.is_some()
+            && let Some(address) = self.address(segment)
+        {
+            self.mark(address, segment.len() as u64);
+        }
     }
 
     /// `count` atomics at `address`; all must be in one region and aligned.

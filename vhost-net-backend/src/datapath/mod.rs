@@ -4,12 +4,14 @@
 //! Nothing in here allocates, locks, logs or panics per frame; what it has to say about frames it
 //! says in [`counters`]. Session threads reach it only through [`command`].
 
+pub mod announce;
 pub mod carry;
 pub mod command;
 pub mod counters;
 pub mod drop_reason;
 pub mod filter;
 pub mod header;
+pub mod log;
 pub mod memory;
 pub mod notify;
 pub mod packet;

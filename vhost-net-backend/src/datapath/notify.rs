@@ -17,6 +17,11 @@ impl Notifier {
         Self(eventfd)
     }
 
+    /// Another notifier over the same eventfd.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Signals the eventfd, unless its counter is full: then a signal is pending already.
     ///
     /// The frontend shares the descriptor's flags and can make it blocking again, so the room in

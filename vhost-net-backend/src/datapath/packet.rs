@@ -7,6 +7,7 @@
 
 use zerocopy::FromBytes;
 
+use super::carry::Outgoing;
 use super::drop_reason::DropReason;
 use super::header::{HEADER_LEN, VirtioNetHeader};
 use super::memory::{Memory, Segment};
@@ -72,10 +73,19 @@ impl Packet {
             return Err(DropReason::FrameLong);
         }
         // The header is put so that the frame behind it starts where it always does.
-        let start = HEADER_LEN - header_len;
+        let start = HEADER_LEN.wrapping_sub(header_len);
         self.private = self.len.min(LEAD);
-        let end = HEADER_LEN + self.private;
-        self.copy(memory, segments, start, end).ok_or(DropReason::HeaderShort)?;
+        let end = HEADER_LEN.wrapping_add(self.private);
+        let lead = self.bytes.get_mut(start..end).ok_or(DropReason::HeaderShort)?;
+        match segments.first() {
+            // Nearly always.
+            Some(first) if first.len() >= lead.len() => {
+                self.next = (0, lead.len());
+                memory.read(first, 0, lead)
+            }
+            _ => self.copy(memory, segments, start, end),
+        }
+        .ok_or(DropReason::HeaderShort)?;
         let header = self.bytes.get(start..).and_then(|bytes| bytes.first_chunk::<10>());
         self.header = header.map(VirtioNetHeader::of_legacy).unwrap_or_default();
         Ok(())
@@ -93,7 +103,7 @@ impl Packet {
         while start < end {
             let (index, skip) = self.next;
             let segment = segments.get(index)?;
-            let len = (segment.len() - skip).min(end - start);
+            let len = segment.len().saturating_sub(skip).min(end - start);
             memory.read(segment, skip, self.bytes.get_mut(start..start + len)?)?;
             start += len;
             self.next =
@@ -129,6 +139,17 @@ impl Packet {
         let header = self.bytes.first_chunk::<10>();
         self.header = header.map(VirtioNetHeader::of_legacy).unwrap_or_default();
         Ok(())
+    }
+
+    /// Holds a copy of `frame`, as much of it as a frame may be, without a header.
+    pub fn set_frame(&mut self, frame: &[u8]) {
+        let frame = frame.get(..MAX_FRAME).unwrap_or(frame);
+        if let Some(space) = self.bytes.get_mut(HEADER_LEN..HEADER_LEN + frame.len()) {
+            space.copy_from_slice(frame);
+        }
+        self.header = VirtioNetHeader::default();
+        self.len = frame.len();
+        self.private = frame.len();
     }
 
     /// The header the frame came with, without `num_buffers`.
@@ -175,13 +196,24 @@ impl Packet {
         }
     }
 
-    /// Where the bytes are that are not private.
-    pub fn tail<'a>(&self, source: Option<(&'a Memory, &'a [Segment])>) -> Tail<'a> {
+    /// The frame with this header, to be delivered. `source` is where the bytes are that are not
+    /// private.
+    #[inline]
+    pub fn outgoing<'a>(
+        &'a mut self,
+        header: &VirtioNetHeader,
+        source: Option<(&'a Memory, &'a [Segment])>,
+    ) -> Outgoing<'a> {
         let (index, skip) = self.next;
-        let source = source
-            .filter(|_| !self.is_private())
-            .map(|(memory, segments)| (memory, segments.get(index..).unwrap_or_default()));
-        Tail { source, skip }
+        let source = if self.is_private() { None } else { source };
+        let source =
+            source.map(|(memory, segments)| (memory, segments.get(index..).unwrap_or_default()));
+        let len = self.len;
+        let lead = self.bytes.get_mut(..HEADER_LEN.wrapping_add(self.private)).unwrap_or_default();
+        if let Some(room) = lead.first_chunk_mut::<HEADER_LEN>() {
+            *room = (*header).to_bytes();
+        }
+        Outgoing { lead, tail: Tail { source, skip }, len }
     }
 }
 
@@ -193,5 +225,10 @@ impl VirtioNetHeader {
             *start = *bytes;
         }
         Self::read_from_bytes(&whole).unwrap_or_default()
+    }
+
+    /// The bytes as they go to the driver.
+    fn to_bytes(self) -> [u8; HEADER_LEN] {
+        zerocopy::transmute!(self)
     }
 }

@@ -91,11 +91,11 @@ impl Mapping {
     /// in this mapping or not aligned.
     pub(super) fn shared<A: Atomic>(&self, at: usize, count: usize) -> Option<Shared<A>> {
         let first = self.at(at, count.checked_mul(size_of::<A>())?)?.cast::<A>();
-        first.is_aligned().then(|| Shared { first, count, memory: Arc::clone(&self.memory) })
+        first.is_aligned().then(|| Shared { first, count, _memory: Arc::clone(&self.memory) })
     }
 }
 
-/// The integers that ring fields are.
+/// What rings are made of: integers, and pairs of them.
 pub(super) trait Atomic: sealed::Sealed {}
 
 mod sealed {
@@ -108,7 +108,7 @@ macro_rules! atomics {
         impl Atomic for $atomic {}
     )*};
 }
-atomics!(AtomicU16 AtomicU32 AtomicU64);
+atomics!(AtomicU16 [AtomicU32; 2] [AtomicU64; 2]);
 
 /// An array of atomics in guest memory, mapped for as long as this exists.
 #[derive(Debug)]
@@ -116,22 +116,25 @@ pub(super) struct Shared<A> {
     first: NonNull<A>,
     count: usize,
     /// Owns the mapping.
-    memory: Arc<GuestMemoryMmap>,
+    _memory: Arc<GuestMemoryMmap>,
 }
 
 // SAFETY: as for `Mapping`; what it gives out are references to atomics, which any thread may use.
 unsafe impl<A: Atomic> Send for Shared<A> {}
 
 impl<A: Atomic> Shared<A> {
-    /// The element at `index`, if there is one.
-    pub(super) fn get(&self, index: usize) -> Option<&A> {
-        debug_assert!(Arc::strong_count(&self.memory) > 0);
-        if index >= self.count {
-            return None;
-        }
-        // SAFETY: `count` aligned elements from `first` were checked to be mapped, and `memory`
+    /// All elements.
+    #[inline]
+    pub(super) const fn as_slice(&self) -> &[A] {
+        // SAFETY: `count` aligned elements from `first` were checked to be mapped, and `_memory`
         // keeps them so for the lifetime of `self`, which bounds the reference. Every bit pattern
         // is a valid atomic, and others change it only as if by atomic accesses.
-        Some(unsafe { self.first.add(index).as_ref() })
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.count) }
+    }
+
+    /// The element at `index`, if there is one.
+    #[inline]
+    pub(super) fn get(&self, index: usize) -> Option<&A> {
+        self.as_slice().get(index)
     }
 }

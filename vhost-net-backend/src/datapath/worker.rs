@@ -16,15 +16,17 @@ use rustix::event::epoll;
 use rustix::thread::sched_yield;
 
 use super::EndId;
+use super::announce::rarp;
 use super::carry::Carrier;
 use super::command::{Command, Pending, Request, Requests};
-use super::counters::Counters;
+use super::counters::{Counters, Tally};
 use super::filter::{Filter, Rules};
 use super::packet::Packet;
 use super::pause::Pause;
 use super::rate::{Limits, Rates};
 use crate::end::End;
 use crate::link_state::LinkState;
+use crate::mac::MacAddr;
 
 /// How long frames wait for receive buffers before they are dropped. A driver that is a little late
 /// loses nothing; one that offers none holds its peer up for this long once.
@@ -163,7 +165,7 @@ impl Worker {
                 End::VhostUser(end) => {
                     if let Some((ring, fault)) = end.take_fault() {
                         self.counters.end(id).ring_faults.fetch_add(1, Relaxed);
-                        tracing::warn!(end = id.name(), ring = ring.name(), %fault, "ring stopped");
+                        tracing::warn!(end = id.name(), %ring, %fault, "ring stopped");
                         self.publish_state(id);
                     }
                 }
@@ -210,11 +212,18 @@ impl Worker {
     fn command(&mut self, request: Request) {
         let Request { end: id, command, answer } = request;
         let mut value = 0;
+        if let Command::Announce(mac) = command {
+            self.announce(id, mac);
+            let _ = answer.send(value);
+            return;
+        }
         self.unwatch(id);
         if let End::VhostUser(end) = &mut self.ends[id.index()] {
             match command {
                 Command::Features(features) => end.set_features(features),
                 Command::Memory(memory) => end.set_memory(&memory),
+                Command::Log(log) => end.set_log(log),
+                Command::Announce(_) => {}
                 Command::Start(ring, setup) => end.start(ring, setup),
                 Command::Stop(ring) => value = end.stop(ring).unwrap_or(0),
                 Command::Call(ring, call) => end.set_call(ring, call),
@@ -227,6 +236,19 @@ impl Worker {
         self.publish_state(id);
         // The session gave up waiting: nobody wants the answer.
         let _ = answer.send(value);
+    }
+
+    /// Gives the end opposite to `id` the announcement that `mac` is at `id` now. The frame is the
+    /// link's own, so the frame rules have no say; it is lost where a guest's frame would be.
+    fn announce(&mut self, id: EndId, mac: MacAddr) {
+        self.packet.set_frame(&rarp(mac));
+        let turn = self.ends[id.other().index()].sink(0).give(&mut self.packet);
+        let tally = Tally { frames_out: 1, bytes_out: self.packet.len(), ..Tally::default() };
+        match turn {
+            Ok(()) => self.counters.add(id, &tally),
+            Err(reason) => self.counters.drop_frame(id, reason),
+        }
+        self.settle();
     }
 
     /// Watches an end for frames. An eventfd is watched edge-triggered and never read: each kick

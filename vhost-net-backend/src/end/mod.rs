@@ -11,7 +11,10 @@ mod sys;
 
 use std::os::fd::BorrowedFd;
 
-use crate::datapath::carry::{Carrier, Nowhere, Source, Turn};
+use crate::datapath::carry::{Carrier, Nowhere, Sink, Source, Turn};
+use crate::datapath::drop_reason::DropReason;
+use crate::datapath::header::VirtioNetHeader;
+use crate::datapath::packet::Packet;
 use crate::datapath::ring::packed::PackedRing;
 use crate::datapath::ring::split::SplitRing;
 use sink::RingSink;
@@ -65,6 +68,21 @@ impl AnySource<'_> {
 }
 
 impl AnySink<'_> {
+    /// Delivers a frame of the link's own.
+    pub fn give(self, packet: &mut Packet) -> Result<(), DropReason> {
+        fn give<T: Sink>(mut sink: T, packet: &mut Packet) -> Result<(), DropReason> {
+            sink.deliver(packet.outgoing(&VirtioNetHeader::default(), None))?;
+            sink.publish();
+            Ok(())
+        }
+        match self {
+            Self::Split(sink) => give(sink, packet),
+            Self::Packed(sink) => give(sink, packet),
+            Self::Tap(tap) => tap.deliver(packet.outgoing(&VirtioNetHeader::default(), None)),
+            Self::Nowhere => give(Nowhere, packet),
+        }
+    }
+
     fn fill<S: Source>(self, carrier: &mut Carrier<'_>, source: &mut S) -> Turn {
         match self {
             Self::Split(mut sink) => carrier.turn(source, &mut sink),

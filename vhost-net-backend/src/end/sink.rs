@@ -1,12 +1,9 @@
 //! Frames into a driver's receive ring.
 
-use zerocopy::IntoBytes;
-use zerocopy::little_endian::U16;
-
 use super::port::Parts;
 use crate::datapath::carry::{Outgoing, Sink};
 use crate::datapath::drop_reason::DropReason;
-use crate::datapath::header::VirtioNetHeader;
+use crate::datapath::header::{HEADER_LEN, LEGACY_HEADER_LEN};
 use crate::datapath::memory::{Memory, Segment};
 use crate::datapath::packet::Tail;
 use crate::datapath::ring::{Ring, RingFault};
@@ -14,6 +11,8 @@ use crate::datapath::ring::{Ring, RingFault};
 /// Most receive buffers one frame may take. A driver that offers smaller ones than this allows for
 /// gets no long frames; without a limit it could make the link walk its whole ring per frame.
 pub const MAX_BUFFERS: usize = 64;
+/// Where a long header has `num_buffers`.
+const NUM_BUFFERS: std::ops::Range<usize> = LEGACY_HEADER_LEN..HEADER_LEN;
 /// Chains taken at once.
 const BATCH: usize = 64;
 
@@ -36,8 +35,8 @@ impl<R: Ring> Sink for RingSink<'_, R> {
     }
 
     #[inline]
-    fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), DropReason> {
-        let total = (self.0.usage.header_len + frame.len) as u64;
+    fn deliver(&mut self, frame: Outgoing<'_>) -> Result<(), DropReason> {
+        let total = self.0.usage.header_len.wrapping_add(frame.len) as u64;
         let buffers = self.gather(total)?;
         let delivered = self.fill(frame, buffers, total);
         self.0.check(delivered).ok_or(DropReason::PeerDown)
@@ -75,14 +74,38 @@ impl<R: Ring> RingSink<'_, R> {
 
     /// Writes header and frame over the oldest buffers, and marks those as used.
     #[inline]
-    fn fill(&mut self, frame: &Outgoing<'_>, buffers: usize, total: u64) -> Result<(), RingFault> {
+    fn fill(&mut self, frame: Outgoing<'_>, buffers: usize, total: u64) -> Result<(), RingFault> {
         let Parts { ring, chains, usage, .. } = &mut self.0;
-        // At most MAX_BUFFERS, so the number fits.
-        let num_buffers = U16::new(u16::try_from(buffers).unwrap_or(u16::MAX));
-        let header = VirtioNetHeader { num_buffers, ..frame.header };
-        let header = header.as_bytes().get(..usage.header_len).unwrap_or_default();
-        let mut writer =
-            Writer { parts: [header, frame.private], tail: frame.tail, memory: usage.memory };
+        let usage = *usage;
+        let Outgoing { lead, tail, .. } = frame;
+        if let Some(num_buffers) = lead.get_mut(NUM_BUFFERS) {
+            // At most MAX_BUFFERS, so the number fits.
+            let buffers = u16::try_from(buffers).unwrap_or(u16::MAX);
+            num_buffers.copy_from_slice(&buffers.to_le_bytes());
+        }
+        // The short header of a legacy driver is the long one without its last field.
+        if usage.header_len == LEGACY_HEADER_LEN {
+            lead.copy_within(..LEGACY_HEADER_LEN, NUM_BUFFERS.len());
+        }
+        let lead = lead.get(HEADER_LEN.wrapping_sub(usage.header_len)..).unwrap_or_default();
+        if let (1, None, Some(chain)) = (buffers, tail.source, chains.get(0))
+            && let Some(segment) = chains.only_segment(chain)
+        {
+            usage.memory.write(segment, 0, lead).ok_or(RingFault::Unmapped(0))?;
+            ring.push_used(usage.memory, chain, u32::try_from(total).unwrap_or(u32::MAX))?;
+            chains.advance(1);
+            return Ok(());
+        }
+        self.scatter(Writer { lead, tail, memory: usage.memory }, buffers, total)
+    }
+
+    fn scatter(
+        &mut self,
+        mut writer: Writer<'_>,
+        buffers: usize,
+        total: u64,
+    ) -> Result<(), RingFault> {
+        let Parts { ring, chains, usage, .. } = &mut self.0;
         let mut left = total;
         for index in 0..buffers {
             let Some(chain) = chains.get(index) else {
@@ -103,8 +126,8 @@ impl<R: Ring> RingSink<'_, R> {
 
 /// The bytes that are left of a frame being delivered.
 struct Writer<'a> {
-    /// Header and private bytes.
-    parts: [&'a [u8]; 2],
+    /// Of the header and the private bytes.
+    lead: &'a [u8],
     tail: Tail<'a>,
     /// Where they go.
     memory: &'a Memory,
@@ -114,18 +137,14 @@ impl Writer<'_> {
     /// Writes as much as fits to `segment`.
     #[inline]
     fn fill(&mut self, segment: &Segment) -> Option<()> {
-        let mut at = 0;
-        for part in &mut self.parts {
-            let len = part.len().min(segment.len() - at);
-            if len > 0 {
-                let (now, later) = part.split_at_checked(len)?;
-                self.memory.write(segment, at, now)?;
-                *part = later;
-                at += len;
-            }
+        let len = self.lead.len().min(segment.len());
+        if len > 0 {
+            let (now, later) = self.lead.split_at_checked(len)?;
+            self.memory.write(segment, 0, now)?;
+            self.lead = later;
         }
-        if at < segment.len() && self.tail.source.is_some() {
-            self.copy(segment, at)
+        if len < segment.len() && self.tail.source.is_some() {
+            self.copy(segment, len)
         } else {
             Some(())
         }

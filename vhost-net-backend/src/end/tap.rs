@@ -1,13 +1,8 @@
 //! An end that is a TAP of the host, for the `development` scenario.
 
 use std::fs::OpenOptions;
-use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
-use zerocopy::IntoBytes;
 
 use super::sys;
 use crate::datapath::carry::{Next, Outgoing, Sink, Source};
@@ -15,6 +10,8 @@ use crate::datapath::drop_reason::DropReason;
 use crate::datapath::header::HEADER_LEN;
 use crate::datapath::memory::{Memory, Segment};
 use crate::datapath::packet::Packet;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 
 /// Why a TAP cannot be an end.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +99,11 @@ impl Source for TapEnd {
 
     fn take(&mut self, _limit: usize) {}
 
+    /// Nobody knows before it is read.
+    fn has_frames(&self) -> bool {
+        true
+    }
+
     fn next(&mut self, packet: &mut Packet) -> Next {
         match rustix::io::read(&self.tap, packet.space()) {
             Ok(len) => packet.set_len(len).map_or_else(Next::Drop, |()| Next::Frame),
@@ -133,9 +135,8 @@ impl Sink for TapEnd {
         true
     }
 
-    fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), DropReason> {
-        let parts = [IoSlice::new(frame.header.as_bytes()), IoSlice::new(frame.private)];
-        match rustix::io::writev(&self.tap, &parts) {
+    fn deliver(&mut self, frame: Outgoing<'_>) -> Result<(), DropReason> {
+        match rustix::io::write(&self.tap, frame.lead) {
             Ok(_) => Ok(()),
             Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => Err(DropReason::NoRxBuffer),
             // EIO: the interface is down.

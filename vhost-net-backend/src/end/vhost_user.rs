@@ -11,8 +11,9 @@ use vm_memory::GuestMemoryMmap;
 use super::port::{AnyRing, Negotiated, Port, State, each};
 use super::sink::MAX_BUFFERS;
 use super::{AnySink, AnySource};
-use crate::datapath::command::{RingId, RingSetup};
+use crate::datapath::command::{RingId, RingKind, RingSetup};
 use crate::datapath::header::{HEADER_LEN, LEGACY_HEADER_LEN};
+use crate::datapath::log::DirtyLog;
 use crate::datapath::memory::Memory;
 use crate::datapath::notify::Notifier;
 use crate::datapath::ring::chain::Chains;
@@ -29,6 +30,8 @@ struct Pair {
 #[derive(Debug, Default)]
 pub struct VhostUserEnd {
     memory: Option<Memory>,
+    /// Where writes to the guest's memory are marked, while its VMM wants that.
+    log: Option<Arc<DirtyLog>>,
     features: u64,
     pairs: Vec<Pair>,
     /// A fault the worker has not yet counted and reported.
@@ -57,10 +60,10 @@ impl VhostUserEnd {
     }
 
     fn ports(&mut self) -> impl Iterator<Item = (RingId, &mut Port)> {
-        self.pairs.iter_mut().flat_map(|pair| {
-            let Pair { receive, transmit } = pair;
-            let receive = receive.as_mut().map(|port| (RingId::Receive, port));
-            receive.into_iter().chain(transmit.as_mut().map(|port| (RingId::Transmit, port)))
+        self.pairs.iter_mut().enumerate().flat_map(|(pair, Pair { receive, transmit })| {
+            let id = |kind| RingId::new(pair, kind);
+            let receive = id(RingKind::Receive).zip(receive.as_mut());
+            receive.into_iter().chain(id(RingKind::Transmit).zip(transmit.as_mut()))
         })
     }
 
@@ -68,7 +71,7 @@ impl VhostUserEnd {
     pub fn set_features(&mut self, features: u64) {
         self.features = features;
         for (id, port) in self.ports() {
-            let usage = ring_use(id, features);
+            let usage = ring_use(id.kind(), features);
             each!(&mut port.ring, ring => ring.set_usage(usage));
             port.rewind();
         }
@@ -76,7 +79,7 @@ impl VhostUserEnd {
 
     /// The guest's memory from now on. Rings that do not lie in it rest until they do again.
     pub fn set_memory(&mut self, memory: &Arc<GuestMemoryMmap>) {
-        let memory = Memory::new(memory);
+        let memory = Memory::new(memory, self.log.clone());
         for (_, port) in self.ports() {
             // What was taken lies in the old memory.
             port.rewind();
@@ -90,9 +93,17 @@ impl VhostUserEnd {
         self.memory = Some(memory);
     }
 
+    /// Marks every page written from now on in `log`.
+    pub fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.log.clone_from(&log);
+        if let Some(memory) = &mut self.memory {
+            memory.set_log(log);
+        }
+    }
+
     /// Starts a ring. A ring the guest has prepared badly does not start, and is a fault.
     pub fn start(&mut self, id: RingId, setup: RingSetup) {
-        let usage = ring_use(id, self.features);
+        let usage = ring_use(id.kind(), self.features);
         let started = match &self.memory {
             Some(memory) => AnyRing::start(memory, &setup, usage),
             None => Err(RingFault::Unmapped(setup.layout.descriptors)),
@@ -201,7 +212,7 @@ impl VhostUserEnd {
         };
         let mut more = false;
         for (id, port) in self.ports().filter(|(_, port)| port.is_working()) {
-            if id == RingId::Transmit {
+            if id.kind() == RingKind::Transmit {
                 match each!(&mut port.ring, ring => ring.enable_kicks(&memory)) {
                     // Frames that were taken and had to wait are waited for no longer.
                     Ok(found) => more |= found || !port.chains.is_empty(),
@@ -214,13 +225,15 @@ impl VhostUserEnd {
     }
 
     fn slot(&mut self, id: RingId) -> &mut Option<Port> {
-        if self.pairs.is_empty() {
-            self.pairs.push(Pair::default());
+        let index = usize::from(id.pair());
+        if index >= self.pairs.len() {
+            // No more than MAX_PAIRS.
+            self.pairs.resize_with(index + 1, Pair::default);
         }
-        let [pair, ..] = &mut *self.pairs else { unreachable!("one was just added") };
-        match id {
-            RingId::Receive => &mut pair.receive,
-            RingId::Transmit => &mut pair.transmit,
+        let pair = &mut self.pairs[index];
+        match id.kind() {
+            RingKind::Receive => &mut pair.receive,
+            RingKind::Transmit => &mut pair.transmit,
         }
     }
 }
@@ -255,11 +268,11 @@ const fn negotiated(memory: &Memory, features: u64) -> Negotiated<'_> {
     }
 }
 
-fn ring_use(id: RingId, features: u64) -> RingUse {
+fn ring_use(kind: RingKind, features: u64) -> RingUse {
     RingUse {
-        direction: match id {
-            RingId::Receive => Direction::Write,
-            RingId::Transmit => Direction::Read,
+        direction: match kind {
+            RingKind::Receive => Direction::Write,
+            RingKind::Transmit => Direction::Read,
         },
         indirect: has(features, VIRTIO_RING_F_INDIRECT_DESC),
         event_idx: has(features, VIRTIO_RING_F_EVENT_IDX),

@@ -3,7 +3,7 @@
 use rustix::event::{EventfdFlags, eventfd};
 use vhost_net_backend::datapath::EndId;
 use vhost_net_backend::datapath::carry::{Carrier, Turn};
-use vhost_net_backend::datapath::command::{RingId, RingSetup};
+use vhost_net_backend::datapath::command::{RingId, RingKind, RingSetup};
 use vhost_net_backend::datapath::counters::Counters;
 use vhost_net_backend::datapath::filter::{Filter, Rules};
 use vhost_net_backend::datapath::packet::Packet;
@@ -33,8 +33,8 @@ fn end(guest: &Guest) -> End {
     let mut end = VhostUserEnd::default();
     end.set_features(guest.features);
     end.set_memory(&guest.memory);
-    end.start(RingId::Receive, setup(&guest.rx));
-    end.start(RingId::Transmit, setup(&guest.tx));
+    end.start(RingId::new(0, RingKind::Receive).unwrap(), setup(&guest.rx));
+    end.start(RingId::new(0, RingKind::Transmit).unwrap(), setup(&guest.tx));
     End::VhostUser(end)
 }
 

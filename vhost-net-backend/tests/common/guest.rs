@@ -23,6 +23,10 @@ pub const INDIRECT_DESC: u64 = 1 << 28;
 pub const EVENT_IDX: u64 = 1 << 29;
 pub const PROTOCOL: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 pub const VERSION_1: u64 = 1 << 32;
+pub const RING_PACKED: u64 = 1 << 34;
+pub const IN_ORDER: u64 = 1 << 35;
+/// VHOST_F_LOG_ALL.
+pub const LOG_ALL: u64 = 1 << 26;
 
 /// Where the guest's memory lies for its VMM. Nothing is there: the link must translate.
 pub const USER_ADDRESS: u64 = 0x7f12_3400_0000;
@@ -100,7 +104,7 @@ impl Guest {
     }
 
     pub fn connect_stream(&mut self, stream: UnixStream) {
-        let mut frontend = Frontend::from_stream(stream, 2);
+        let mut frontend = Frontend::from_stream(stream, 17);
         frontend.set_owner().unwrap();
         let offered = frontend.get_features().unwrap();
         assert_eq!(offered & self.features, self.features, "{offered:#x}");
@@ -108,6 +112,7 @@ impl Guest {
         let wanted = VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            | VhostUserProtocolFeatures::LOG_SHMFD
             | VhostUserProtocolFeatures::MQ;
         assert!(protocol.contains(wanted), "{protocol:?}");
         frontend.set_protocol_features(wanted).unwrap();

@@ -27,6 +27,8 @@ pub struct Options {
     pub unsealed: bool,
     pub tap: Option<TapEnd>,
     pub guest_uid: Option<u32>,
+    /// One, if zero.
+    pub queue_pairs: usize,
     pub limits: Limits,
     /// The guest's address is leased, not [`GUEST_ADDRESS`].
     pub dynamic: bool,
@@ -54,6 +56,7 @@ impl TestLink {
             netvm_mac: NETVM,
             card_mac: CARD,
             mtu: 1500,
+            queue_pairs: options.queue_pairs.max(1),
             addresses: if options.dynamic { Vec::new() } else { vec![GUEST_ADDRESS.into()] },
             dynamic: options.dynamic,
             lease: None,

@@ -9,13 +9,18 @@
 mod common;
 
 mod carry;
+mod control;
 mod drops;
 mod features;
 mod gate;
+mod log;
 mod malformed;
 mod model;
+mod packed;
 mod raw;
+mod refusal;
 mod replay;
+mod requests;
 mod rules;
 mod tap;
 

@@ -1,16 +1,16 @@
 //! Descriptor chains that were taken from a ring and checked.
 
-use std::ops::Range;
-
 use crate::datapath::memory::{Memory, Segment};
 
 /// One descriptor chain, checked as a whole.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Chain {
     id: u16,
     slots: u16,
+    /// Where its segments are among those of all chains.
+    start: u32,
+    count: u32,
     bytes: u64,
-    segments: Range<usize>,
 }
 
 impl Chain {
@@ -39,7 +39,7 @@ pub struct Chains {
     segments: Vec<Segment>,
     /// Chains at the front that were used.
     used: usize,
-    /// Segments and bytes of the chain being taken.
+    /// Where the segments of the chain being taken start, and their bytes.
     open: (usize, u64),
 }
 
@@ -60,30 +60,38 @@ impl Chains {
     /// The chain `index` places behind the oldest.
     #[inline]
     pub fn get(&self, index: usize) -> Option<&Chain> {
-        self.chains.get(self.used + index)
+        self.chains.get(self.used.wrapping_add(index))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.chains.len() - self.used
+        self.chains.len().saturating_sub(self.used)
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.used >= self.chains.len()
     }
 
     /// The segments of a chain, in order.
     #[inline]
     pub fn segments(&self, chain: &Chain) -> &[Segment] {
-        self.segments.get(chain.segments.clone()).unwrap_or_default()
+        let (start, count) = (chain.start as usize, chain.count as usize);
+        self.segments.get(start..start.wrapping_add(count)).unwrap_or_default()
+    }
+
+    /// The only segment of a chain, if it has just one.
+    #[inline]
+    pub fn only_segment(&self, chain: &Chain) -> Option<&Segment> {
+        if chain.count == 1 { self.segments.get(chain.start as usize) } else { None }
     }
 
     /// Drops the `count` oldest: they were used.
     #[inline]
     pub fn advance(&mut self, count: usize) {
-        self.used += count;
-        if self.used >= self.chains.len() {
+        self.used = self.used.wrapping_add(count);
+        if self.is_empty() {
             self.clear();
         }
     }
@@ -101,11 +109,14 @@ impl Chains {
         if self.used == 0 {
             return;
         }
-        let first = self.get(0).map_or(self.segments.len(), |chain| chain.segments.start);
+        let Some(oldest) = self.get(0) else {
+            return self.clear();
+        };
+        let shift = oldest.start;
         self.chains.drain(..self.used);
-        self.segments.drain(..first);
+        self.segments.drain(..shift as usize);
         for chain in &mut self.chains {
-            chain.segments = chain.segments.start - first..chain.segments.end - first;
+            chain.start = chain.start.wrapping_sub(shift);
         }
         self.used = 0;
         self.open = (self.segments.len(), 0);
@@ -119,7 +130,8 @@ impl Chains {
     #[inline]
     pub(super) fn push(&mut self, memory: &Memory, segment: Segment) {
         memory.prefetch(&segment);
-        self.open.1 += segment.len() as u64;
+        // A chain is at most 32768 descriptors of at most 2^32 - 1 bytes.
+        self.open.1 = self.open.1.wrapping_add(segment.len() as u64);
         self.segments.push(segment);
     }
 
@@ -127,9 +139,12 @@ impl Chains {
     #[inline]
     pub(super) fn close(&mut self, id: u16, slots: u16) {
         let (start, bytes) = self.open;
-        let segments = start..self.segments.len();
-        self.open = (self.segments.len(), 0);
-        self.chains.push(Chain { id, slots, bytes, segments });
+        let end = self.segments.len();
+        self.open = (end, 0);
+        // Far fewer than 2^32 segments are held at once: see ENOUGH_SEGMENTS.
+        #[expect(clippy::cast_possible_truncation, reason = "as said")]
+        let (start, count) = (start as u32, end.wrapping_sub(start) as u32);
+        self.chains.push(Chain { id, slots, start, count, bytes });
     }
 
     /// Forgets the chain being taken: it breaks a rule.

@@ -13,6 +13,7 @@ use chain::{Chain, Chains};
 
 use super::MAX_RING_SIZE;
 use super::memory::Memory;
+use super::sys::{Atomic, Shared};
 
 /// `flags` of a descriptor, split or packed.
 const DESC_NEXT: u16 = 1;
@@ -213,6 +214,11 @@ fn check_layout(layout: &RingLayout, available_alignment: u64) -> Result<(), Rin
         }
     }
     Ok(())
+}
+
+/// An area of a ring: `count` elements at `address`.
+fn area<A: Atomic>(memory: &Memory, address: u64, count: usize) -> Result<Shared<A>, RingFault> {
+    memory.shared(address, count).ok_or(RingFault::Unmapped(address))
 }
 
 /// Whether the step from `old` to `new` passes `event` (virtio 1.2, 2.7.10: vring_need_event).

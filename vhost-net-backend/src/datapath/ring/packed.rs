@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, fence};
 use super::chain::{Chain, Chains};
 use super::{
     DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor, Direction, Ring, RingFault, RingLayout,
-    RingUse, check_layout, crossed,
+    RingUse, area, check_layout, crossed,
 };
 use crate::datapath::memory::Memory;
 use crate::datapath::sys::Shared;
@@ -24,8 +24,7 @@ const EVENTS_DESC: u16 = 2;
 /// The three areas, mapped.
 #[derive(Debug)]
 struct Areas {
-    /// Two words a descriptor.
-    descriptors: Shared<AtomicU64>,
+    descriptors: Shared<[AtomicU64; 2]>,
     /// What the driver wants: offset and wrap counter, then flags.
     driver: Shared<AtomicU16>,
     /// The same of the device.
@@ -139,7 +138,7 @@ impl PackedRing {
     /// The descriptor at `position`, if the driver has made it available.
     #[inline]
     fn available(&self, position: Position) -> Result<Option<Descriptor>, RingFault> {
-        let (address, rest) = self.areas.descriptor(position.slot)?;
+        let [address, rest] = self.areas.descriptor(position.slot)?;
         let descriptor = Descriptor::new(0, rest.load(Acquire), true);
         let is_available = (descriptor.flags & DESC_AVAIL != 0) == position.wrap
             && (descriptor.flags & DESC_USED != 0) != position.wrap;
@@ -296,7 +295,7 @@ impl Ring for PackedRing {
         if self.held.is_none() {
             self.held = Some((slot, rest));
         } else {
-            self.areas.descriptor(slot)?.1.store(rest.to_le(), Relaxed);
+            self.areas.descriptor(slot)?[1].store(rest.to_le(), Relaxed);
         }
         memory.mark(self.layout.descriptors + 16 * u64::from(slot), 16);
         self.used = self.used.advance(chain.slots(), self.layout.size);
@@ -308,7 +307,7 @@ impl Ring for PackedRing {
         let Some((slot, rest)) = self.held.take() else {
             return Ok(false);
         };
-        self.areas.descriptor(slot)?.1.store(rest.to_le(), Release);
+        self.areas.descriptor(slot)?[1].store(rest.to_le(), Release);
         self.wants_call()
     }
 
@@ -331,22 +330,16 @@ impl Areas {
     fn map(memory: &Memory, layout: &RingLayout) -> Result<Self, RingFault> {
         let RingLayout { size, descriptors, available, used } = *layout;
         Ok(Self {
-            descriptors: memory
-                .shared(descriptors, 2 * usize::from(size))
-                .ok_or(RingFault::Unmapped(descriptors))?,
-            driver: memory.shared(available, 2).ok_or(RingFault::Unmapped(available))?,
-            device: memory.shared(used, 2).ok_or(RingFault::Unmapped(used))?,
+            descriptors: area(memory, descriptors, usize::from(size))?,
+            driver: area(memory, available, 2)?,
+            device: area(memory, used, 2)?,
         })
     }
 
     /// The address word of a descriptor, and the word with length, id and flags.
     #[inline]
-    fn descriptor(&self, slot: u16) -> Result<(&AtomicU64, &AtomicU64), RingFault> {
-        let first = 2 * usize::from(slot);
-        self.descriptors
-            .get(first)
-            .zip(self.descriptors.get(first + 1))
-            .ok_or(RingFault::Index(slot))
+    fn descriptor(&self, slot: u16) -> Result<&[AtomicU64; 2], RingFault> {
+        self.descriptors.get(usize::from(slot)).ok_or(RingFault::Index(slot))
     }
 
     // The event areas are mapped in whole, so these always find what they are asked for.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, fence};
 
 use super::chain::{Chain, Chains};
 use super::{
-    DESC_INDIRECT, DESC_NEXT, Descriptor, Ring, RingFault, RingLayout, RingUse, check_layout,
+    DESC_INDIRECT, DESC_NEXT, Descriptor, Ring, RingFault, RingLayout, RingUse, area, check_layout,
     crossed,
 };
 use crate::datapath::memory::Memory;
@@ -24,12 +24,11 @@ const STALE: u16 = 0x4000;
 /// The three areas, mapped.
 #[derive(Debug)]
 struct Areas {
-    /// Two words a descriptor.
-    descriptors: Shared<AtomicU64>,
+    descriptors: Shared<[AtomicU64; 2]>,
     available: Shared<AtomicU16>,
-    /// The used ring as words of two sizes: flags and indices are of one, entries of the other.
     used: Shared<AtomicU16>,
-    used_entries: Shared<AtomicU32>,
+    /// The entries of the used ring.
+    used_entries: Shared<[AtomicU32; 2]>,
 }
 
 /// A running split ring.
@@ -131,20 +130,17 @@ impl SplitRing {
     #[inline]
     fn take_next(&mut self, memory: &Memory, chains: &mut Chains) -> Result<(), RingFault> {
         let slot = usize::from(self.next_avail & self.mask);
-        let head = u16::from_le(self.areas.available(ENTRIES + slot)?.load(Relaxed));
+        let head = u16::from_le(self.areas.available(slot + ENTRIES)?.load(Relaxed));
+        let descriptor = self.areas.descriptor(head)?;
         let taken = self.taken.get_mut(usize::from(head)).ok_or(RingFault::Index(head))?;
         if *taken == self.epoch {
             return Err(RingFault::HeadReused(head));
         }
-        let descriptor = self.areas.descriptor(head)?;
+        *taken = self.epoch;
         if descriptor.flags & (DESC_NEXT | DESC_INDIRECT) == 0 {
             descriptor.push(memory, chains, self.usage.direction, head)?;
         } else {
             self.walk(memory, chains, head, descriptor)?;
-        }
-        // The walk of a faulty chain leaves it untaken.
-        if let Some(taken) = self.taken.get_mut(usize::from(head)) {
-            *taken = self.epoch;
         }
         chains.close(head, 1);
         self.next_avail = self.next_avail.wrapping_add(1);
@@ -264,9 +260,10 @@ impl Ring for SplitRing {
     #[inline]
     fn push_used(&mut self, memory: &Memory, chain: &Chain, written: u32) -> Result<(), RingFault> {
         let slot = usize::from(self.next_used & self.mask);
-        self.areas.used_entry(1 + 2 * slot)?.store(u32::from(chain.id()).to_le(), Relaxed);
-        self.areas.used_entry(2 + 2 * slot)?.store(written.to_le(), Relaxed);
-        memory.mark(self.layout.used + 4 + 8 * slot as u64, 8);
+        let [id, len] = self.areas.used_entries.get(slot).ok_or(RingFault::Index(0))?;
+        id.store(u32::from(chain.id()).to_le(), Relaxed);
+        len.store(written.to_le(), Relaxed);
+        memory.mark(self.layout.used.wrapping_add(4 + 8 * slot as u64), 8);
         self.next_used = self.next_used.wrapping_add(1);
         Ok(())
     }
@@ -312,26 +309,18 @@ impl Areas {
         let RingLayout { descriptors, available, used, .. } = *layout;
         // Each ring ends with a 16-bit event index (virtio 1.2, 2.7.6 and 2.7.8).
         Ok(Self {
-            descriptors: memory
-                .shared(descriptors, 2 * size)
-                .ok_or(RingFault::Unmapped(descriptors))?,
-            available: memory
-                .shared(available, ENTRIES + size + 1)
-                .ok_or(RingFault::Unmapped(available))?,
-            used: memory.shared(used, ENTRIES + 4 * size + 1).ok_or(RingFault::Unmapped(used))?,
-            used_entries: memory.shared(used, 1 + 2 * size).ok_or(RingFault::Unmapped(used))?,
+            descriptors: area(memory, descriptors, size)?,
+            available: area(memory, available, ENTRIES + size + 1)?,
+            used: area(memory, used, ENTRIES + 4 * size + 1)?,
+            used_entries: area(memory, used.wrapping_add(4), size)?,
         })
     }
 
     #[inline]
     fn descriptor(&self, index: u16) -> Result<Descriptor, RingFault> {
-        let first = 2 * usize::from(index);
-        match (self.descriptors.get(first), self.descriptors.get(first + 1)) {
-            (Some(address), Some(rest)) => {
-                Ok(Descriptor::new(address.load(Relaxed), rest.load(Relaxed), false))
-            }
-            _ => Err(RingFault::Index(index)),
-        }
+        let [address, rest] =
+            self.descriptors.get(usize::from(index)).ok_or(RingFault::Index(index))?;
+        Ok(Descriptor::new(address.load(Relaxed), rest.load(Relaxed), false))
     }
 
     // The areas are mapped in whole, so these always find what they are asked for.
@@ -343,10 +332,5 @@ impl Areas {
     #[inline]
     fn used(&self, word: usize) -> Result<&AtomicU16, RingFault> {
         self.used.get(word).ok_or(RingFault::Index(0))
-    }
-
-    #[inline]
-    fn used_entry(&self, word: usize) -> Result<&AtomicU32, RingFault> {
-        self.used_entries.get(word).ok_or(RingFault::Index(0))
     }
 }
