@@ -3,7 +3,7 @@
 use super::EndId;
 use super::counters::{Counters, Tally};
 use super::drop_reason::DropReason;
-use super::filter::{Filter, Frame, Verdict};
+use super::filter::{Class, Filter, Frame, Verdict};
 use super::header::{self, VirtioNetHeader};
 use super::memory::{Memory, Segment};
 use super::packet::{Packet, Tail};
@@ -168,20 +168,26 @@ impl Carrier<'_> {
         tally: &mut Tally,
     ) -> Result<(), DropReason> {
         header::check(self.packet.header())?;
-        self.judge(source)?;
+        let class = self.judge(source)?;
+        let charged = self.packet.len();
         self.packet.pad();
         if sink.needs_private() {
             self.packet.pull(usize::MAX, source.place());
         }
         let len = self.packet.len();
-        sink.deliver(self.packet.outgoing(&VirtioNetHeader::default(), source.place()))?;
+        let frame = self.packet.outgoing(&VirtioNetHeader::default(), source.place());
+        if let Err(reason) = sink.deliver(frame) {
+            // It may have to wait, and is judged again then.
+            self.rates.give_back(class, charged);
+            return Err(reason);
+        }
         tally.frames_out += 1;
         tally.bytes_out += len;
         Ok(())
     }
 
     #[inline]
-    fn judge<S: Source>(&mut self, source: &S) -> Result<(), DropReason> {
+    fn judge<S: Source>(&mut self, source: &S) -> Result<Class, DropReason> {
         loop {
             let frame = Frame {
                 bytes: self.packet.bytes(),
@@ -189,7 +195,9 @@ impl Carrier<'_> {
                 wire_len: self.packet.len(),
             };
             match self.filter.check(self.from, &frame, self.now) {
-                Verdict::Pass(class) => return self.rates.take(class, frame.len, self.now),
+                Verdict::Pass(class) => {
+                    return self.rates.take(class, frame.len, self.now).map(|()| class);
+                }
                 Verdict::Drop(reason) => return Err(reason),
                 Verdict::More(len) => self.packet.pull(len, source.place()),
             }
