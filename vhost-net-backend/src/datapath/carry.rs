@@ -4,9 +4,10 @@ use super::EndId;
 use super::counters::{Counters, Tally};
 use super::drop_reason::DropReason;
 use super::filter::{Class, Filter, Frame, Verdict};
-use super::header::{self, VirtioNetHeader};
+use super::header::VirtioNetHeader;
 use super::memory::{Memory, Segment};
-use super::packet::{Packet, Tail};
+use super::offload::{self, Accepted, Checked, Offload, complete_checksum, segment};
+use super::packet::{MAX_FRAME, Packet, Tail};
 use super::rate::Rates;
 
 /// Frames between two publications.
@@ -73,6 +74,21 @@ pub trait Sink {
     fn publish(&mut self);
 }
 
+/// What it takes to make several frames of one.
+#[derive(Debug)]
+pub struct Cutter {
+    /// Where they are built.
+    scratch: Box<[u8]>,
+    /// The one being delivered.
+    segment: Packet,
+}
+
+impl Default for Cutter {
+    fn default() -> Self {
+        Self { scratch: vec![0; MAX_FRAME].into_boxed_slice(), segment: Packet::default() }
+    }
+}
+
 /// What judges the frames of one direction, and the memory that takes.
 #[derive(Debug)]
 pub struct Carrier<'a> {
@@ -84,6 +100,8 @@ pub struct Carrier<'a> {
     pub rates: &'a mut Rates,
     /// The private copy.
     pub packet: &'a mut Packet,
+    /// For frames that become several.
+    pub cutter: &'a mut Cutter,
     /// Where they are counted.
     pub counters: &'a Counters,
     /// Nanoseconds since some moment in the past.
@@ -167,39 +185,107 @@ impl Carrier<'_> {
         sink: &mut T,
         tally: &mut Tally,
     ) -> Result<(), DropReason> {
-        header::check(self.packet.header())?;
-        let class = self.judge(source)?;
+        let offload = self.prove(source)?;
         let charged = self.packet.len();
-        self.packet.pad();
-        if sink.needs_private() {
-            self.packet.pull(usize::MAX, source.place());
-        }
-        let len = self.packet.len();
-        let frame = self.packet.outgoing(&VirtioNetHeader::default(), source.place());
-        if let Err(reason) = sink.deliver(frame) {
+        let class = self.judge(source, offload.wire_len(charged))?;
+        let forwarded = self.forward(source, &offload, sink, tally);
+        if forwarded.is_err() {
             // It may have to wait, and is judged again then.
             self.rates.give_back(class, charged);
-            return Err(reason);
         }
+        forwarded
+    }
+
+    /// Delivers a frame that may pass, in the form that its receiver takes.
+    #[inline]
+    fn forward<S: Source, T: Sink>(
+        &mut self,
+        source: &S,
+        offload: &Offload,
+        sink: &mut T,
+        tally: &mut Tally,
+    ) -> Result<(), DropReason> {
+        match offload.accepted_by(sink.features()) {
+            Accepted::AsIs => {
+                if sink.needs_private() {
+                    self.packet.pull(usize::MAX, source.place())?;
+                }
+                self.packet.pad();
+                self.deliver(&offload.header(), source.place(), sink, tally)
+            }
+            Accepted::NeedsChecksum => {
+                self.packet.pull(usize::MAX, source.place())?;
+                if let Some(checksum) = offload.checksum {
+                    complete_checksum(self.packet.bytes_mut(), checksum);
+                }
+                self.packet.pad();
+                self.deliver(&VirtioNetHeader::default(), None, sink, tally)
+            }
+            Accepted::NeedsSegments => {
+                self.packet.pull(usize::MAX, source.place())?;
+                self.cut(offload, sink, tally);
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn deliver<T: Sink>(
+        &mut self,
+        header: &VirtioNetHeader,
+        place: Option<(&Memory, &[Segment])>,
+        sink: &mut T,
+        tally: &mut Tally,
+    ) -> Result<(), DropReason> {
+        let len = self.packet.len();
+        sink.deliver(self.packet.outgoing(header, place))?;
         tally.frames_out += 1;
         tally.bytes_out += len;
         Ok(())
     }
 
+    /// Delivers a frame as several. Those for which there is no room are dropped, as a switch would
+    /// drop them: the others have been delivered.
+    fn cut<T: Sink>(&mut self, offload: &Offload, sink: &mut T, tally: &mut Tally) {
+        let Cutter { scratch, segment: packet } = &mut *self.cutter;
+        segment(self.packet.bytes(), offload, scratch, |frame| {
+            packet.set_frame(frame);
+            packet.pad();
+            let len = packet.len();
+            match sink.deliver(packet.outgoing(&VirtioNetHeader::default(), None)) {
+                Ok(()) => {
+                    tally.frames_out += 1;
+                    tally.bytes_out += len;
+                }
+                Err(reason) => self.counters.drop_frame(self.from, reason),
+            }
+        });
+    }
+
+    /// What the frame needs of its receiver, if its header is true.
     #[inline]
-    fn judge<S: Source>(&mut self, source: &S) -> Result<Class, DropReason> {
+    fn prove<S: Source>(&mut self, source: &S) -> Result<Offload, DropReason> {
         loop {
-            let frame = Frame {
-                bytes: self.packet.bytes(),
-                len: self.packet.len(),
-                wire_len: self.packet.len(),
-            };
+            let header = self.packet.header();
+            let bytes = self.packet.bytes();
+            match offload::check(header, source.features(), bytes, self.packet.len()) {
+                Checked::Ok(offload) => return Ok(offload),
+                Checked::Drop(reason) => return Err(reason),
+                Checked::More(len) => self.packet.pull(len, source.place())?,
+            }
+        }
+    }
+
+    #[inline]
+    fn judge<S: Source>(&mut self, source: &S, wire_len: usize) -> Result<Class, DropReason> {
+        loop {
+            let frame = Frame { bytes: self.packet.bytes(), len: self.packet.len(), wire_len };
             match self.filter.check(self.from, &frame, self.now) {
                 Verdict::Pass(class) => {
                     return self.rates.take(class, frame.len, self.now).map(|()| class);
                 }
                 Verdict::Drop(reason) => return Err(reason),
-                Verdict::More(len) => self.packet.pull(len, source.place()),
+                Verdict::More(len) => self.packet.pull(len, source.place())?,
             }
         }
     }

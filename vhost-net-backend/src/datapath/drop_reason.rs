@@ -30,6 +30,22 @@ drop_reasons! {
     HeaderShort = "header-short",
     /// The header claims an offload that was not negotiated.
     HeaderOffload = "header-offload",
+    /// The header claims a kind of segmentation that does not exist, or two.
+    GsoType = "gso-type",
+    /// The header claims segmentation without a checksum to complete.
+    GsoNoChecksum = "gso-no-checksum",
+    /// The header claims an offload for more than the longest IP packet.
+    OffloadLong = "offload-long",
+    /// The header claims segments that are too small, too large or too many.
+    GsoSize = "gso-size",
+    /// The header claims an offload for a frame that is not IP, or whose headers lie.
+    OffloadHeaders = "offload-headers",
+    /// The header claims an offload for an IP fragment.
+    OffloadFragment = "offload-fragment",
+    /// The header claims a checksum where a transport header has none.
+    ChecksumPlace = "checksum-place",
+    /// The header claims a kind of segmentation that the frame is not made for.
+    GsoMismatch = "gso-mismatch",
     /// Fewer than 14 bytes: not an Ethernet frame.
     FrameShort = "frame-short",
     /// More than MTU + 14 bytes.

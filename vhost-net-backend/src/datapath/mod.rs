@@ -14,6 +14,7 @@ pub mod header;
 pub mod log;
 pub mod memory;
 pub mod notify;
+pub mod offload;
 pub mod packet;
 pub mod pause;
 pub mod rate;

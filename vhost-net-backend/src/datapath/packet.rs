@@ -114,14 +114,20 @@ impl Packet {
 
     /// Sees to it that the first `len` bytes of the frame, or all, are private. What is private
     /// already is not read again.
-    pub fn pull(&mut self, len: usize, source: Option<(&Memory, &[Segment])>) {
+    pub fn pull(
+        &mut self,
+        len: usize,
+        source: Option<(&Memory, &[Segment])>,
+    ) -> Result<(), DropReason> {
         let len = len.min(self.len);
-        if let Some((memory, segments)) = source
-            && len > self.private
-            && self.copy(memory, segments, HEADER_LEN + self.private, HEADER_LEN + len).is_some()
-        {
+        if len > self.private {
+            // The chain is as long as the frame, so there is nothing that could be short.
+            let (memory, segments) = source.ok_or(DropReason::FrameShort)?;
+            let (start, end) = (HEADER_LEN + self.private, HEADER_LEN + len);
+            self.copy(memory, segments, start, end).ok_or(DropReason::FrameShort)?;
             self.private = len;
         }
+        Ok(())
     }
 
     /// Room for a header of 12 bytes and a frame, to be filled by a system call.

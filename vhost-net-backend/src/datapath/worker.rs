@@ -17,7 +17,7 @@ use rustix::thread::sched_yield;
 
 use super::EndId;
 use super::announce::rarp;
-use super::carry::Carrier;
+use super::carry::{Carrier, Cutter};
 use super::command::{Command, Pending, Request, Requests};
 use super::counters::{Counters, Tally};
 use super::filter::{Filter, Rules};
@@ -47,6 +47,7 @@ pub struct Worker {
     requests: Requests,
     epoll: OwnedFd,
     packet: Packet,
+    cutter: Cutter,
     /// Since when the frames of each end wait for receive buffers of the other.
     starved: [Option<Instant>; 2],
     pause: Pause,
@@ -76,6 +77,7 @@ impl Worker {
             requests,
             epoll,
             packet: Packet::default(),
+            cutter: Cutter::default(),
             starved: [None; 2],
             pause: Pause::default(),
         };
@@ -129,6 +131,7 @@ impl Worker {
             filter: &mut self.filter,
             rates: &mut self.rates[from.index()],
             packet: &mut self.packet,
+            cutter: &mut self.cutter,
             counters: &self.counters,
             now: u64::try_from((now - start).as_nanos()).unwrap_or(u64::MAX),
             patient: waiting.is_none_or(|since| now - since < PATIENCE),

@@ -2,7 +2,7 @@
 
 use rustix::event::{EventfdFlags, eventfd};
 use vhost_net_backend::datapath::EndId;
-use vhost_net_backend::datapath::carry::{Carrier, Turn};
+use vhost_net_backend::datapath::carry::{Carrier, Cutter, Turn};
 use vhost_net_backend::datapath::command::{RingId, RingKind, RingSetup};
 use vhost_net_backend::datapath::counters::Counters;
 use vhost_net_backend::datapath::filter::{Filter, Rules};
@@ -22,6 +22,7 @@ pub struct Direct {
     filter: Filter,
     rates: Rates,
     packet: Packet,
+    cutter: Cutter,
 }
 
 fn setup(ring: &DriverRing) -> RingSetup {
@@ -55,6 +56,7 @@ impl Direct {
             filter: Filter::new(&rules, 0),
             rates: Rates::new(&Limits::default()),
             packet: Packet::default(),
+            cutter: Cutter::default(),
         }
     }
 
@@ -70,6 +72,7 @@ impl Direct {
             filter: &mut self.filter,
             rates: &mut self.rates,
             packet: &mut self.packet,
+            cutter: &mut self.cutter,
             counters: &self.counters,
             now: 0,
             patient: false,
