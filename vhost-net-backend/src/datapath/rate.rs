@@ -97,6 +97,20 @@ impl Rates {
         self.take_limited(class, bytes, now)
     }
 
+    /// Undoes a [`Rates::take`] for a frame that could not be delivered after all. It may be judged
+    /// again later, and is not to be charged twice.
+    pub fn give_back(&mut self, class: Class, bytes: usize) {
+        if class == Class::Control {
+            self.control.give_back(1);
+        }
+        if let Some(frames) = &mut self.frames {
+            frames.give_back(1);
+        }
+        if let Some(bucket) = &mut self.bytes {
+            bucket.give_back(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
+    }
+
     fn take_limited(&mut self, class: Class, bytes: usize, now: u64) -> Result<(), DropReason> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let control = (class == Class::Control).then_some(&mut self.control);
@@ -150,6 +164,10 @@ impl Bucket {
     fn take(&mut self, tokens: u64) {
         self.level = self.level.saturating_sub(cost(tokens));
     }
+
+    fn give_back(&mut self, tokens: u64) {
+        self.level = self.level.saturating_add(cost(tokens)).min(self.full);
+    }
 }
 
 /// Billionths of a token in `tokens` tokens.
@@ -197,6 +215,26 @@ mod tests {
         assert_eq!(rates.take(Class::Data, 0, 0), Err(DropReason::RateFrames));
         assert_eq!(rates.take(Class::Data, 100, SECOND / 10), Ok(()));
         assert_eq!(rates.take(Class::Data, 1, SECOND / 10), Err(DropReason::RateFrames));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_no_more() {
+        let limit = Limit { per_second: 0, burst: 2 };
+        let bytes = Some(Limit { per_second: 0, burst: 200 });
+        let limits = Limits { bytes, frames: Some(limit), control: limit };
+        let mut rates = Rates::new(&limits);
+        for _ in 0..1000 {
+            assert_eq!(rates.take(Class::Control, 100, 0), Ok(()));
+            rates.give_back(Class::Control, 100);
+        }
+        assert_eq!(rates.take(Class::Control, 100, 0), Ok(()));
+        assert_eq!(rates.take(Class::Control, 100, 0), Ok(()));
+        assert_eq!(rates.take(Class::Data, 0, 0), Err(DropReason::RateFrames));
+        // A bucket does not overflow.
+        for _ in 0..9 {
+            rates.give_back(Class::Control, usize::MAX);
+        }
+        assert_eq!(rates.take(Class::Data, 201, 0), Err(DropReason::RateBytes));
     }
 
     #[test]
