@@ -16,12 +16,12 @@ use rustix::event::epoll;
 use rustix::thread::sched_yield;
 
 use super::EndId;
-use super::announce::rarp;
+use super::announce::{ANNOUNCEMENT_LEN, rarp};
 use super::carry::{Carrier, Outgoing};
 use super::command::{Command, Pending, Request, Requests};
 use super::counters::Counters;
 use super::filter::Filter;
-use super::header::VirtioNetHeader;
+use super::header::HEADER_LEN;
 use super::packet::{Packet, Tail};
 use super::pause::Pause;
 use crate::end::End;
@@ -38,6 +38,7 @@ const EVENTS: usize = 8;
 /// The packet worker.
 #[derive(Debug)]
 pub struct Worker {
+    number: usize,
     ends: [End; 2],
     filter: Filter,
     counters: Arc<Counters>,
@@ -51,8 +52,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker between these ends.
+    /// A worker between these ends; `number` tells it from others of the link.
     pub fn new(
+        number: usize,
         guest: End,
         netvm: End,
         filter: Filter,
@@ -64,6 +66,7 @@ impl Worker {
         let token = epoll::EventData::new_u64(0);
         epoll::add(&epoll, requests.wake_fd(), token, epoll::EventFlags::IN)?;
         let worker = Self {
+            number,
             ends: [guest, netvm],
             filter,
             counters,
@@ -164,7 +167,7 @@ impl Worker {
                     }
                 }
                 End::Tap(tap) => {
-                    if !tap.is_up() && self.counters.end(id).up.load(Relaxed) {
+                    if !tap.is_up() && self.counters.end(id).is_up() {
                         // A deleted TAP would be readable for ever.
                         self.unwatch(id);
                         self.publish_state(id);
@@ -238,17 +241,16 @@ impl Worker {
     fn announce(&mut self, id: EndId, mac: MacAddr) {
         let target = id.other();
         let bytes = rarp(mac);
-        let frame = Outgoing {
-            header: VirtioNetHeader::default(),
-            private: &bytes,
-            tail: Tail { source: None, skip: 0 },
-            len: bytes.len(),
-        };
-        match self.ends[target.index()].sink(0).deliver(&frame) {
+        let len = bytes.len();
+        // Behind a header that claims nothing.
+        let mut lead = [0; HEADER_LEN + ANNOUNCEMENT_LEN];
+        lead[HEADER_LEN..].copy_from_slice(&bytes);
+        let frame = Outgoing { lead: &mut lead, tail: Tail { source: None, skip: 0 }, len };
+        match self.ends[target.index()].sink(0).deliver(frame) {
             Ok(()) => {
                 let counters = self.counters.end(target);
                 counters.frames_out.fetch_add(1, Relaxed);
-                counters.bytes_out.fetch_add(frame.len as u64, Relaxed);
+                counters.bytes_out.fetch_add(len as u64, Relaxed);
             }
             Err(reason) => self.counters.drop_frame(id, reason),
         }
@@ -279,7 +281,7 @@ impl Worker {
 
     fn publish_state(&self, id: EndId) {
         let up = self.ends[id.index()].is_up();
-        if self.counters.end(id).up.swap(up, Relaxed) != up {
+        if self.counters.end(id).set_up(self.number, up) {
             self.state.announce();
         }
     }

@@ -67,8 +67,8 @@ impl AnySource<'_> {
 
 impl AnySink<'_> {
     /// Delivers a frame of the link's own.
-    pub fn deliver(self, frame: &Outgoing<'_>) -> Result<(), DropReason> {
-        fn deliver(sink: &mut impl Sink, frame: &Outgoing<'_>) -> Result<(), DropReason> {
+    pub fn deliver(self, frame: Outgoing<'_>) -> Result<(), DropReason> {
+        fn deliver(sink: &mut impl Sink, frame: Outgoing<'_>) -> Result<(), DropReason> {
             let delivered = sink.deliver(frame);
             sink.publish();
             delivered
