@@ -74,7 +74,8 @@ pub fn steps(declaration: &Declaration, run: &RunDir, link: &Path) -> Vec<Step> 
         let sockets = vec![run.guest_socket(guest.name.as_str())];
         steps.push(start(Part::Link(guest.name.to_string()), argv, None, sockets));
     }
-    steps.push(start(Part::Dnsmasq, dnsmasq(declaration), None, Vec::new()));
+    let argv = dnsmasq(declaration, &run.development_leases());
+    steps.push(start(Part::Dnsmasq, argv, None, Vec::new()));
     steps
 }
 
@@ -106,7 +107,7 @@ fn nat(declaration: &Declaration) -> String {
     )
 }
 
-fn dnsmasq(declaration: &Declaration) -> Vec<OsString> {
+fn dnsmasq(declaration: &Declaration, leases: &Path) -> Vec<OsString> {
     let network = &declaration.network;
     let mut argv = words(&[
         "dnsmasq",
@@ -117,11 +118,11 @@ fn dnsmasq(declaration: &Declaration) -> Vec<OsString> {
         "--bind-dynamic",
         "--except-interface=lo",
         "--dhcp-authoritative",
-        "--dhcp-leasefile=/dev/null",
         // None: the usual one belongs to the host's own dnsmasq.
         "--pid-file",
     ]);
     let mut option = |text: String| argv.push(text.into());
+    option(format!("--dhcp-leasefile={}", leases.display()));
     option(format!("--interface={BRIDGE}"));
     option(format!("--domain={}", network.domain.as_str()));
     option(format!("--dhcp-option=option:mtu,{}", network.mtu));

@@ -9,6 +9,7 @@ use serde::Serialize;
 use vmm_plugin::host::binding;
 use vmm_plugin::host::nic::Nic;
 
+use crate::leases::Pool;
 use crate::run::process::Identity;
 use crate::vmm::shell_quote;
 
@@ -17,6 +18,8 @@ use crate::vmm::shell_quote;
 pub struct Plan {
     /// The steps.
     pub steps: Vec<Step>,
+    /// The guests whose links are told what was leased to them.
+    pub pool: Pool,
 }
 
 impl Plan {

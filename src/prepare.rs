@@ -11,6 +11,7 @@ use vmm_plugin::host::preflight::{self, Override, Overrides, Report};
 use vmm_plugin::host::sysfs::Sysfs;
 
 use crate::declaration::{Declaration, Image, Scenario};
+use crate::leases::Pool;
 use crate::plan::Plan;
 use crate::run::paths::RunDir;
 use crate::secure::SecureError;
@@ -162,7 +163,13 @@ pub fn prepare(
         }
     };
     let fixed = fixed(declaration, &nics, options.overrides);
-    Ok(Prepared { nics, report, missing, plan: Plan { steps }, fixed })
+    Ok(Prepared {
+        nics,
+        report,
+        missing,
+        plan: Plan { steps, pool: Pool::new(declaration) },
+        fixed,
+    })
 }
 
 /// How the QEMU at `program` is told to connect again; asked of the program itself.

@@ -8,12 +8,13 @@ use vmm_plugin::host::nic::Nic;
 use vmm_plugin::host::sysfs::Sysfs;
 
 use crate::declaration::{Declaration, Guest};
+use crate::identity;
+use crate::leases::Pool;
 use crate::plan::{Part, Start, Step};
 use crate::render::{self, RenderError};
 use crate::run::paths::RunDir;
 use crate::run::process::Identity;
 use crate::vmm::{CommandLineError, LinkCard, NetvmVm, Reconnect, VfioDevice, Vmm, netvm_command};
-use crate::{identity, leases};
 
 /// How long netvm has from its start to a loaded ruleset, in seconds.
 const START_SECONDS: u64 = 120;
@@ -72,7 +73,7 @@ pub fn steps(
     }
     steps.push(Step::Initramfs {
         image: parts.initramfs.clone(),
-        files: render::netvm(declaration, &leases::load(&run.leases(), declaration))?,
+        files: render::netvm(declaration, &Pool::new(declaration).known(run))?,
         path: run.initramfs(),
     });
     for (guest, index) in declaration.guests.iter().zip(0..) {
@@ -162,6 +163,12 @@ pub fn link_command(
     option("--netvm-mac", declaration.network.mac.to_string());
     option("--card-mac", guest.card_mac.to_string());
     option("--mtu", declaration.network.mtu.to_string());
+    for (name, value) in guest.rate.words() {
+        option(name, value);
+    }
+    if let Some(address) = guest.address {
+        option("--address", address.to_string());
+    }
     option("--guest", "fd:3".to_owned());
     option("--guest-uid", guest.user.unwrap_or(0).to_string());
     option("--uid", identity.uid.to_string());
@@ -169,6 +176,10 @@ pub fn link_command(
     if guest.vmm == Vmm::CloudHypervisor {
         // Before September 2026 it does not seal its memory; see SECURITY.md.
         option("--unsealed", "guest".to_owned());
+    }
+    if guest.address.is_none() {
+        // A lease that is known already follows when the link is started.
+        argv.push("--dynamic".into());
     }
     argv.extend_from_slice(far);
     argv

@@ -312,6 +312,27 @@ fn duplicate_names_macs_and_addresses_are_refused() {
 }
 
 #[test]
+fn unusable_rate_is_refused() {
+    let with = |rate: &str| format!("[[guest]]\nname = \"a\"\nrate = {{ {rate} }}");
+    let code = "netvm::guest::rate";
+    for text in ["100", "100M", "0kbit", "-1Mbit", "1001Gbit", "fast"] {
+        let quoted = format!("\"{text}\"");
+        refuse(&with(&format!("up = {quoted}")), &[(code, &quoted)]);
+        refuse(&with(&format!("down = {quoted}")), &[(code, &quoted)]);
+    }
+    for key in ["up_frames", "down_frames", "control_frames"] {
+        for number in ["0", "-1", "1000000001"] {
+            let body = with(&format!("{key} = {number}"));
+            refuse(&body, &[("netvm::guest::rate_frames", number)]);
+        }
+        refuse(&with(&format!("{key} = \"5\"")), &[("netvm::value::type", "\"5\"")]);
+    }
+    refuse(&with("upp = \"1Mbit\""), &[("netvm::key::unknown", "upp")]);
+    accept(&with("up = \"100Mbit\", down = \"1Gbit\", up_frames = 1, control_frames = 50"));
+    accept("[[guest]]\nname = \"a\"\n[guest.rate]\nup = \"500kbit\"");
+}
+
+#[test]
 fn unusable_mac_is_refused() {
     let wrong = [
         "01:00:00:00:00:01",

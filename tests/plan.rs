@@ -133,6 +133,45 @@ fn every_link_has_a_user_of_its_own_and_only_its_vmms_may_connect() {
 }
 
 #[test]
+fn a_link_knows_its_guests_addresses_and_rates() {
+    let text = r#"
+        scenario = "secure"
+        spare_links = 1
+        nic = [{ pci = "0000:00:03.0" }]
+        [[guest]]
+        name = "a"
+        address = "100.127.77.9"
+        rate = { up = "8Mbit", down_frames = 5000, control_frames = 10 }
+        [[guest]]
+        name = "b"
+    "#;
+    let declaration = declaration::parse("netvm.toml", text).expect("it is valid").declaration;
+    let links: Vec<Vec<String>> = steps(&declaration, false)
+        .iter()
+        .filter_map(|step| match step {
+            Step::Start(start) if matches!(start.part, Part::Link(_)) => Some(&start.argv),
+            _ => None,
+        })
+        .map(|argv| argv.iter().map(|word| word.to_string_lossy().into_owned()).collect())
+        .collect();
+    let [a, b, spare] = &links[..] else { panic!("{links:?}") };
+    let has = |words: &[String], pair: [&str; 2]| words.windows(2).any(|two| two == pair);
+    assert!(has(a, ["--address", "100.127.77.9"]), "{a:?}");
+    assert!(has(a, ["--rate-up", "1000000"]), "{a:?}");
+    assert!(has(a, ["--frames-down", "5000"]) && has(a, ["--rate-control", "10"]), "{a:?}");
+    assert!(!a.contains(&"--dynamic".to_owned()), "{a:?}");
+    for link in [b, spare] {
+        assert!(link.contains(&"--dynamic".to_owned()), "{link:?}");
+        assert!(!link.iter().any(|word| word == "--address" || word.contains("rate")), "{link:?}");
+    }
+    // The link itself understands what it is told.
+    for words in &links {
+        let cli = <vhost_net_backend::cli::Cli as clap::Parser>::try_parse_from(words);
+        assert!(cli.is_ok_and(|cli| cli.validate().is_ok()), "{words:?}");
+    }
+}
+
+#[test]
 fn unsafe_interrupts_are_allowed_only_when_overridden() {
     let declaration = declaration("cloud-hypervisor");
     let count = |unsafe_interrupts| {

@@ -13,6 +13,7 @@ use super::memory::Memory;
 use super::name::{HostName, NameError};
 use super::netvm::{Netvm, UID_MAX, check_memory};
 use super::network::{Network, host_range, is_host};
+use super::rate::{Rate, check_rate};
 use super::raw::RawGuest;
 use crate::vmm::Vmm;
 
@@ -39,6 +40,8 @@ pub struct Guest {
     pub memory: Memory,
     /// User id that may connect to its end of the link, if not root.
     pub user: Option<u32>,
+    /// What its link carries in a second.
+    pub rate: Rate,
     /// Whether it is a spare link.
     pub spare: bool,
 }
@@ -51,6 +54,7 @@ pub(super) struct Draft {
     vmm: Field<Vmm>,
     memory: Field<Memory>,
     user: Field<u32>,
+    rate: Field<Rate>,
 }
 
 impl Draft {
@@ -92,6 +96,7 @@ impl Draft {
             vmm: self.vmm.or(default_vmm)?,
             memory: self.memory.or(Memory::from_mebibytes(512))?,
             user: self.user.optional()?,
+            rate: self.rate.or(Rate::default())?,
             spare: false,
         })
     }
@@ -130,6 +135,7 @@ pub(super) fn finish_guests(
             vmm: netvm.vmm,
             memory: Memory::from_mebibytes(512),
             user: None,
+            rate: Rate::default(),
             spare: true,
         })
     });
@@ -152,6 +158,7 @@ fn check_guest(check: &mut Check, raw: &At<RawGuest>, network: Option<&Network>)
         vmm: check.plain(span, "vmm", raw.vmm.as_ref()),
         memory: check_memory(check, span, raw.memory.as_ref(), GUEST_MEMORY_MIN),
         user: check.number(span, "user", raw.user.as_ref(), 0..=UID_MAX, "netvm::vm::user"),
+        rate: check_rate(check, span, raw.rate.as_ref()),
     }
 }
 

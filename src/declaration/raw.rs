@@ -170,6 +170,30 @@ pub(super) struct RawGuest {
     /// Numeric id of the user whose VMM may connect to the link. Default: 0, root.
     #[schemars(range(min = 0, max = 4_294_967_294_u32))]
     pub user: Option<At<i64>>,
+    /// What its link carries in a second. Default: no limit but that of `control_frames`.
+    pub rate: Option<At<RawRate>>,
+}
+
+/// What a guest's link carries in a second at most. Frames beyond it are dropped and counted.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Rate")]
+pub(super) struct RawRate {
+    /// From the guest, such as "500kbit", "100Mbit" or "1Gbit". Default: no limit.
+    #[schemars(regex(pattern = r"^[0-9]+[kMG]bit$"))]
+    pub up: Option<At<String>>,
+    /// To the guest. Default: no limit.
+    #[schemars(regex(pattern = r"^[0-9]+[kMG]bit$"))]
+    pub down: Option<At<String>>,
+    /// Frames from the guest. Default: no limit.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub up_frames: Option<At<i64>>,
+    /// Frames to the guest. Default: no limit.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub down_frames: Option<At<i64>>,
+    /// Broadcast, multicast, ARP and neighbour discovery frames, in each direction. Default: 1000.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub control_frames: Option<At<i64>>,
 }
 
 /// Traffic that is allowed from one guest to another.

@@ -1,6 +1,7 @@
 //! Executes a plan step by step and remembers how to undo each step.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
@@ -19,6 +20,7 @@ use vmm_plugin::host::sysfs::Sysfs;
 
 use super::channel::Channel;
 use super::process::{Identity, Process};
+use crate::leases::{self, Known};
 use crate::plan::{Part, Start, Step, shown};
 
 /// The longest line that netvm's channels are believed to have.
@@ -113,6 +115,8 @@ pub struct Machine {
     pub dnsmasq: Option<Process>,
     /// The links, in the declaration's order.
     pub links: Vec<LinkProcess>,
+    /// What links are told when they start.
+    pub leases: Known,
 }
 
 impl Machine {
@@ -128,6 +132,7 @@ impl Machine {
             netvm: None,
             dnsmasq: None,
             links: Vec::new(),
+            leases: Known::new(),
         }
     }
 
@@ -261,7 +266,10 @@ impl Machine {
     pub fn start_link(&mut self, index: usize) -> Result<(), StepError> {
         let (ours, theirs) = UnixStream::pair().map_err(at(Path::new("control channel")))?;
         ours.set_nonblocking(true).map_err(at(Path::new("control channel")))?;
-        let start = self.links[index].start.clone();
+        let mut start = self.links[index].start.clone();
+        if let Some(lease) = self.leases.get(&self.links[index].guest) {
+            start.argv.extend(leases::words(lease).into_iter().flatten().map(OsString::from));
+        }
         let process = self.spawn(&start, Some(theirs.into()))?;
         let link = &mut self.links[index];
         link.process = Some(process);
@@ -384,7 +392,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> StepError + '_ {
 }
 
 /// Runs a command to its end.
-fn run(argv: &[std::ffi::OsString]) -> Result<(), StepError> {
+fn run(argv: &[OsString]) -> Result<(), StepError> {
     let failed =
         |status: String, stderr| StepError::Command { command: shown(argv), status, stderr };
     let Some((program, arguments)) = argv.split_first() else { return Ok(()) };

@@ -59,6 +59,11 @@ impl RunDir {
         self.root.join("leases.json")
     }
 
+    /// The leases of the host's own DHCP server in the `development` scenario, for the next one.
+    pub fn development_leases(&self) -> PathBuf {
+        self.root.join("development.leases")
+    }
+
     /// The image with this declaration's configuration appended.
     pub fn initramfs(&self) -> PathBuf {
         self.netvm().join("initramfs")

@@ -14,8 +14,9 @@ use super::channel::{BoundedLog, Channel};
 use super::control::Request;
 use super::lines::printable;
 use super::machine::Machine;
+use super::paths::RunDir;
 use super::process::Process;
-use crate::leases;
+use crate::leases::{self, Pool};
 use crate::status::{self, Fixed};
 
 /// Why a run ends.
@@ -83,17 +84,21 @@ pub struct Supervisor {
     sources: HashMap<RawFd, Source>,
     deaths: Vec<Vec<Instant>>,
     saved_leases: Vec<Lease>,
+    pool: Pool,
+    run: RunDir,
 }
 
 impl Supervisor {
     /// Watches `machine`. `control` is the listening control socket, `signals` becomes readable when the
-    /// process is told to end.
+    /// process is told to end. `pool` and `run` say what links are told when they start again.
     pub fn new(
         machine: Machine,
         fixed: Fixed,
         channels: Option<Channels>,
         control: UnixListener,
         signals: UnixStream,
+        pool: Pool,
+        run: RunDir,
     ) -> Self {
         let deaths = vec![Vec::new(); machine.links.len()];
         Self {
@@ -107,6 +112,8 @@ impl Supervisor {
             sources: HashMap::new(),
             deaths,
             saved_leases: Vec::new(),
+            pool,
+            run,
         }
     }
 
@@ -176,6 +183,7 @@ impl Supervisor {
         }
         tracing::warn!(guest, "{why}; starting it again");
         self.machine.links[index].restarts += 1;
+        self.look_up_leases();
         match self.machine.start_link(index) {
             Ok(()) => self.watch_link(ops, index),
             Err(error) => {
@@ -183,6 +191,14 @@ impl Supervisor {
                     Some(Outcome::Died(format!("{why}, and did not start again: {error}")));
             }
         }
+    }
+
+    /// What links that start now are told.
+    fn look_up_leases(&mut self) {
+        self.machine.leases = match &self.told.state {
+            Some((state, _)) => self.pool.reported(&state.leases),
+            None => self.pool.known(&self.run),
+        };
     }
 
     fn read_state(&mut self) -> io::Result<()> {

@@ -56,6 +56,7 @@ pub fn up(
     let signals = signals().map_err(UpError::Watch)?;
     lift_memlock().map_err(UpError::Watch)?;
     let mut machine = Machine::new(sysfs.clone(), run.journal());
+    machine.leases = plan.pool.known(run);
     let result = start(&mut machine, plan, overrides).map_err(UpError::from);
     let (machine, result) = match result {
         Ok(()) => supervise(run, machine, sysfs, plan, fixed, signals),
@@ -117,7 +118,15 @@ fn supervise(
         Ok(manager) => manager,
         Err(error) => return (Some(machine), Err(UpError::Watch(io::Error::other(error)))),
     };
-    let id = manager.add_subscriber(Supervisor::new(machine, fixed, channels, control, signals));
+    let id = manager.add_subscriber(Supervisor::new(
+        machine,
+        fixed,
+        channels,
+        control,
+        signals,
+        plan.pool.clone(),
+        run.clone(),
+    ));
     let result = watch(&mut manager, id, run, sysfs, plan);
     match manager.remove_subscriber(id) {
         Ok(mut supervisor) => {

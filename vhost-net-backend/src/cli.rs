@@ -1,12 +1,16 @@
 //! The command line of `netvm-link`.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, ValueEnum};
 
+use crate::datapath::filter::{Lease, is_host};
+use crate::datapath::rate::{CONTROL_PER_SECOND, Limit, Limits};
 use crate::mac::MacAddr;
 
 /// Carries Ethernet frames between one guest and netvm, and nothing else.
@@ -48,6 +52,13 @@ pub struct Cli {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=8))]
     pub queue_pairs: u8,
+    /// What the guest may use as its own.
+    #[command(flatten)]
+    pub addresses: Addresses,
+
+    /// What may pass in a second.
+    #[command(flatten)]
+    pub rates: RateOptions,
 
     /// Socket for the guest's VMM: fd:N (inherited, listening) or a path to create
     #[arg(long, value_name = "SOCKET")]
@@ -86,6 +97,86 @@ pub struct Cli {
     /// this link (older cloud-hypervisor, QEMU without a sealed memfd, huge pages)
     #[arg(long, value_enum, value_name = "END")]
     pub unsealed: Vec<EndName>,
+}
+
+/// The guest's addresses. Its link-local IPv6 address in EUI-64 form is always one of them.
+#[derive(Args, Clone, Debug)]
+pub struct Addresses {
+    /// IPv4 or IPv6 address that the guest may send from; repeatable. Without this and --dynamic
+    /// nothing in IPv4 comes from the guest but questions to a DHCP server
+    #[arg(long, value_name = "ADDRESS", value_parser = host_address)]
+    pub address: Vec<IpAddr>,
+
+    /// The guest may also send from the IPv4 address that a DHCP server at the netvm end leases it,
+    /// as long as the lease runs
+    #[arg(long)]
+    pub dynamic: bool,
+
+    /// What was leased to the guest before this link started: the address and the seconds left,
+    /// 4294967295 for ever
+    #[arg(long, value_name = "ADDRESS,SECONDS", requires = "dynamic", value_parser = parse_lease)]
+    pub lease: Option<Lease>,
+}
+
+/// Limits of both directions; up is from the guest.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct RateOptions {
+    /// Bytes a second that the guest may send [default: any number]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate_up: Option<u64>,
+
+    /// Bytes a second that the guest may get [default: any number]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate_down: Option<u64>,
+
+    /// Frames a second that the guest may send [default: any number]
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub frames_up: Option<u64>,
+
+    /// Frames a second that the guest may get [default: any number]
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub frames_down: Option<u64>,
+
+    /// Broadcast, multicast, ARP and neighbour discovery frames a second, in each direction
+    #[arg(long, value_name = "FRAMES", default_value_t = CONTROL_PER_SECOND,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate_control: u64,
+}
+
+impl RateOptions {
+    /// The limits from the guest and to it.
+    pub fn limits(&self) -> [Limits; 2] {
+        let control = Limit::control(self.rate_control);
+        [(self.rate_up, self.frames_up), (self.rate_down, self.frames_down)].map(
+            |(bytes, frames)| Limits {
+                bytes: bytes.map(Limit::bytes),
+                frames: frames.map(Limit::frames),
+                control,
+            },
+        )
+    }
+}
+
+impl Cli {
+    /// What no single option shows: addresses that are there twice.
+    ///
+    /// # Errors
+    /// Clap's, to be printed with [`clap::Error::exit`].
+    pub fn validate(&self) -> Result<(), clap::Error> {
+        let wrong = |text: String| Err(Self::command().error(ErrorKind::ValueValidation, text));
+        for (name, mac) in [("--netvm-mac", self.netvm_mac), ("--card-mac", self.card_mac)] {
+            if mac == self.guest_mac {
+                return wrong(format!("{name} is the guest's own address, {mac}"));
+            }
+        }
+        let addresses = &self.addresses.address;
+        for (index, address) in addresses.iter().enumerate() {
+            if addresses.iter().take(index).any(|earlier| earlier == address) {
+                return wrong(format!("--address {address} is given twice"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Exactly one of these.
@@ -140,22 +231,22 @@ pub enum SandboxMode {
 const EXAMPLES: &str = "\
 Examples:
   netvm-link --name web --guest-mac 52:54:00:00:00:10 --netvm-mac 52:54:00:00:00:01 \\
-             --card-mac 52:54:00:00:00:02 --guest fd:3 --netvm fd:4 --control fd:5 \\
-             --uid 70001 --gid 70001
+             --card-mac 52:54:00:00:00:02 --address 100.64.0.2 --guest fd:3 --netvm fd:4 \\
+             --control fd:5 --uid 70001 --gid 70001
   netvm-link --name web --guest-mac 52:54:00:00:00:10 --netvm-mac 52:54:00:00:00:01 \\
-             --card-mac 52:54:00:00:00:02 --guest /run/netvm/web.sock --tap tap-web \\
-             --sandbox available";
+             --card-mac 52:54:00:00:00:02 --dynamic --guest /run/netvm/web.sock \\
+             --tap tap-web --sandbox available";
 
 const AFTER_HELP: &str = "\
 Examples:
   As a supervisor starts it, with sockets it has made, and a user of its own:
     netvm-link --name web --guest-mac 52:54:00:00:00:10 --netvm-mac 52:54:00:00:00:01 \\
-               --card-mac 52:54:00:00:00:02 --guest fd:3 --netvm fd:4 --control fd:5 \\
-               --uid 70001 --gid 70001
+               --card-mac 52:54:00:00:00:02 --address 100.64.0.2 --guest fd:3 --netvm fd:4 \\
+               --control fd:5 --uid 70001 --gid 70001
   By hand, with a TAP in place of netvm:
     netvm-link --name web --guest-mac 52:54:00:00:00:10 --netvm-mac 52:54:00:00:00:01 \\
-               --card-mac 52:54:00:00:00:02 --guest /run/netvm/web.sock --tap tap-web \\
-               --sandbox available
+               --card-mac 52:54:00:00:00:02 --dynamic --guest /run/netvm/web.sock \\
+               --tap tap-web --sandbox available
 
 Environment:
   NETVM_LOG  what to log to standard error: error, warn, info, debug or trace [default: info]
@@ -204,6 +295,29 @@ fn parse_fd(text: &str) -> Result<RawFd, String> {
         .ok_or_else(|| "give fd:N, with the number N of an inherited descriptor above 2".to_owned())
 }
 
+fn host_address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|error| format!("{error}"))?;
+    let usable = match address {
+        IpAddr::V4(address) => is_host(address),
+        IpAddr::V6(address) => {
+            !address.is_multicast() && !address.is_unspecified() && !address.is_loopback()
+        }
+    };
+    if usable { Ok(address) } else { Err(format!("{address} is not the address of one card")) }
+}
+
+fn parse_lease(text: &str) -> Result<Lease, String> {
+    let (address, seconds) =
+        text.split_once(',').ok_or("give an IPv4 address, a comma, and seconds")?;
+    let address: Ipv4Addr = address.parse().map_err(|error| format!("{error}"))?;
+    let seconds = seconds.parse().map_err(|error| format!("seconds: {error}"))?;
+    if is_host(address) {
+        Ok(Lease { address, seconds })
+    } else {
+        Err(format!("{address} is not the address of one card"))
+    }
+}
+
 fn unicast(text: &str) -> Result<MacAddr, String> {
     let mac: MacAddr = text.parse().map_err(|error| format!("{error}"))?;
     if mac.is_unicast() { Ok(mac) } else { Err(format!("{mac} is not the address of one card")) }
@@ -211,8 +325,6 @@ fn unicast(text: &str) -> Result<MacAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     const COMMON: &[&str] = &[
@@ -246,6 +358,56 @@ mod tests {
         assert_eq!((cli.uid, cli.gid), (Some(7), Some(8)));
         assert_eq!((cli.mtu, cli.sandbox), (1500, SandboxMode::Required));
         assert_eq!(cli.queue_pairs, 1);
+    }
+
+    #[test]
+    fn addresses_leases_and_rates_are_parsed() {
+        let ends = ["--guest=fd:3", "--netvm=fd:4"];
+        let with = |rest: &[&str]| parse(&[&ends[..], rest].concat());
+        let cli = with(&["--address=100.64.0.2", "--address=fd00::2"]).unwrap();
+        assert_eq!(cli.addresses.address.len(), 2);
+        assert_eq!(cli.rates.limits(), [Limits::default(); 2]);
+        let cli = with(&["--dynamic", "--lease=100.64.0.9,600"]).unwrap();
+        let lease = Lease { address: Ipv4Addr::new(100, 64, 0, 9), seconds: 600 };
+        assert_eq!(cli.addresses.lease, Some(lease));
+        let rates = ["--rate-up=1000000", "--frames-down=5000", "--rate-control=10"];
+        let [up, down] = with(&rates).unwrap().rates.limits();
+        assert_eq!((up.bytes, up.frames), (Some(Limit::bytes(1_000_000)), None));
+        assert_eq!((down.bytes, down.frames), (None, Some(Limit::frames(5000))));
+        assert_eq!((up.control, down.control), (Limit::control(10), Limit::control(10)));
+        for bad in [
+            "--lease=100.64.0.9,600",
+            "--address=224.0.0.1",
+            "--address=0.0.0.0",
+            "--address=255.255.255.255",
+            "--address=127.0.0.1",
+            "--address=ff02::1",
+            "--address=::",
+            "--address=a",
+            "--rate-up=0",
+            "--frames-up=-1",
+            "--rate-control=0",
+        ] {
+            assert!(with(&[bad]).is_err(), "{bad}");
+        }
+        for bad in ["1.2.3.4", "1.2.3.4,", "1.2.3.4,4294967296", "224.0.0.1,5", ",5"] {
+            assert!(with(&["--dynamic", "--lease", bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn l22_addresses_that_are_there_twice_are_refused() {
+        let validate = |netvm: &str, card: &str, addresses: &[&str]| {
+            let mut words = vec!["netvm-link", "--name=a", "--guest-mac=52:54:00:00:00:10"];
+            words.extend(["--netvm-mac", netvm, "--card-mac", card, "--guest=fd:3", "--tap=t"]);
+            words.extend(addresses);
+            Cli::try_parse_from(words).unwrap().validate()
+        };
+        let (netvm, card, guest) = ("52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:10");
+        assert!(validate(netvm, card, &["--address=100.64.0.2", "--address=100.64.0.3"]).is_ok());
+        assert!(validate(guest, card, &[]).is_err());
+        assert!(validate(netvm, guest, &[]).is_err());
+        assert!(validate(netvm, card, &["--address=100.64.0.2", "--address=100.64.0.2"]).is_err());
     }
 
     #[test]

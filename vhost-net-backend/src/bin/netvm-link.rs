@@ -21,6 +21,9 @@ type BoxError = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = cli.validate() {
+        error.exit();
+    }
     logging::init();
     // A process in which a thread has panicked is of no use to anybody, but looks alive.
     std::panic::set_hook(Box::new(|panic| {
@@ -84,6 +87,10 @@ fn run(cli: Cli) -> Result<(), BoxError> {
         card_mac: cli.card_mac,
         mtu: cli.mtu,
         queue_pairs: usize::from(cli.queue_pairs),
+        addresses: cli.addresses.address,
+        dynamic: cli.addresses.dynamic,
+        lease: cli.addresses.lease,
+        limits: cli.rates.limits(),
         guest,
         netvm,
         sandbox_missing,

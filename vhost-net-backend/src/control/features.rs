@@ -11,6 +11,8 @@ use virtio_bindings::virtio_net::{
 };
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
+use crate::datapath::offload::feature;
+
 /// VHOST_F_LOG_ALL: writes to the guest's memory are marked in the dirty log.
 pub const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
 /// VIRTIO_F_RING_PACKED: rings are packed (virtio 1.2, 2.8).
@@ -35,16 +37,31 @@ const CONTROL: u64 = CTRL_VQ | CTRL_RX | CTRL_RX_EXTRA | CTRL_VLAN;
 const RING_FORMS: [(u32, bool); 5] = [
     (VIRTIO_RING_F_INDIRECT_DESC, true),
     (VIRTIO_RING_F_EVENT_IDX, true),
-    (VIRTIO_F_ANY_LAYOUT, false),
-    (VIRTIO_F_RING_PACKED, false),
-    (VIRTIO_F_IN_ORDER, false),
+    (VIRTIO_F_ANY_LAYOUT, true),
+    (VIRTIO_F_RING_PACKED, true),
+    (VIRTIO_F_IN_ORDER, true),
 ];
+
+/// Offloads that the link takes from a driver, and those it leaves to one. What one end gives and
+/// the other does not take, the link does itself.
+const OFFLOADS: u64 = feature::CSUM
+    | feature::GUEST_CSUM
+    | feature::GUEST_TSO4
+    | feature::GUEST_TSO6
+    | feature::GUEST_ECN
+    | feature::GUEST_USO4
+    | feature::GUEST_USO6
+    | feature::HOST_TSO4
+    | feature::HOST_TSO6
+    | feature::HOST_ECN
+    | feature::HOST_USO;
 
 /// The features of every end.
 const FEATURES: u64 = 1 << VIRTIO_NET_F_MTU
     | 1 << VIRTIO_NET_F_MAC
     | 1 << VIRTIO_NET_F_MRG_RXBUF
     | 1 << VIRTIO_NET_F_STATUS
+    | OFFLOADS
     | LOG_ALL
     | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     | 1 << VIRTIO_F_VERSION_1

@@ -4,9 +4,11 @@ use super::EndId;
 use super::counters::{Counters, Tally};
 use super::drop_reason::DropReason;
 use super::filter::{Filter, Frame, Verdict};
-use super::header::{self, VirtioNetHeader};
+use super::header::VirtioNetHeader;
 use super::memory::{Memory, Segment};
-use super::packet::{Packet, Tail};
+use super::offload::{self, Accepted, Checked, Offload, complete_checksum, segment};
+use super::packet::{MAX_FRAME, Packet, Tail};
+use super::rate::Rates;
 
 /// Frames between two publications.
 pub const BURST: usize = 64;
@@ -32,6 +34,8 @@ pub trait Source {
     fn features(&self) -> u64;
     /// Looks for up to `limit` frames.
     fn take(&mut self, limit: usize);
+    /// Whether there may be one.
+    fn has_frames(&self) -> bool;
     /// Starts on the oldest frame taken.
     fn next(&mut self, packet: &mut Packet) -> Next;
     /// Where the frame lies that [`Source::next`] started on, if in a guest's memory.
@@ -70,6 +74,21 @@ pub trait Sink {
     fn publish(&mut self);
 }
 
+/// What it takes to make several frames of one.
+#[derive(Debug)]
+pub struct Cutter {
+    /// Where they are built.
+    scratch: Box<[u8]>,
+    /// The one being delivered.
+    segment: Packet,
+}
+
+impl Default for Cutter {
+    fn default() -> Self {
+        Self { scratch: vec![0; MAX_FRAME].into_boxed_slice(), segment: Packet::default() }
+    }
+}
+
 /// What judges the frames of one direction, and the memory that takes.
 #[derive(Debug)]
 pub struct Carrier<'a> {
@@ -77,8 +96,12 @@ pub struct Carrier<'a> {
     pub from: EndId,
     /// The frame rules.
     pub filter: &'a mut Filter,
+    /// What may pass in a second.
+    pub rates: &'a mut Rates,
     /// The private copy.
     pub packet: &'a mut Packet,
+    /// For frames that become several.
+    pub cutter: &'a mut Cutter,
     /// Where they are counted.
     pub counters: &'a Counters,
     /// Nanoseconds since some moment in the past.
@@ -129,7 +152,7 @@ impl Carrier<'_> {
     ) -> usize {
         source.take(BURST);
         for frames in 0..BURST {
-            if self.patient && !sink.has_room() {
+            if self.patient && source.has_frames() && !sink.has_room() {
                 *starved = true;
                 return frames;
             }
@@ -162,31 +185,87 @@ impl Carrier<'_> {
         sink: &mut T,
         tally: &mut Tally,
     ) -> Result<(), DropReason> {
-        header::check(self.packet.header())?;
-        self.judge(source)?;
-        self.packet.pad();
-        if sink.needs_private() {
-            self.packet.pull(usize::MAX, source.place());
+        let offload = self.prove(source)?;
+        self.judge(source, offload.wire_len(self.packet.len()))?;
+        match offload.accepted_by(sink.features()) {
+            Accepted::AsIs => {
+                if sink.needs_private() {
+                    self.packet.pull(usize::MAX, source.place())?;
+                }
+                self.packet.pad();
+                self.deliver(&offload.header(), source.place(), sink, tally)
+            }
+            Accepted::NeedsChecksum => {
+                self.packet.pull(usize::MAX, source.place())?;
+                if let Some(checksum) = offload.checksum {
+                    complete_checksum(self.packet.bytes_mut(), checksum);
+                }
+                self.packet.pad();
+                self.deliver(&VirtioNetHeader::default(), None, sink, tally)
+            }
+            Accepted::NeedsSegments => {
+                self.packet.pull(usize::MAX, source.place())?;
+                self.cut(&offload, sink, tally);
+                Ok(())
+            }
         }
+    }
+
+    #[inline]
+    fn deliver<T: Sink>(
+        &mut self,
+        header: &VirtioNetHeader,
+        place: Option<(&Memory, &[Segment])>,
+        sink: &mut T,
+        tally: &mut Tally,
+    ) -> Result<(), DropReason> {
         let len = self.packet.len();
-        sink.deliver(self.packet.outgoing(&VirtioNetHeader::default(), source.place()))?;
+        sink.deliver(self.packet.outgoing(header, place))?;
         tally.frames_out += 1;
         tally.bytes_out += len;
         Ok(())
     }
 
+    /// Delivers a frame as several. Those for which there is no room are dropped, as a switch would
+    /// drop them: the others have been delivered.
+    fn cut<T: Sink>(&mut self, offload: &Offload, sink: &mut T, tally: &mut Tally) {
+        let Cutter { scratch, segment: packet } = &mut *self.cutter;
+        segment(self.packet.bytes(), offload, scratch, |frame| {
+            packet.set_frame(frame);
+            packet.pad();
+            let len = packet.len();
+            match sink.deliver(packet.outgoing(&VirtioNetHeader::default(), None)) {
+                Ok(()) => {
+                    tally.frames_out += 1;
+                    tally.bytes_out += len;
+                }
+                Err(reason) => self.counters.drop_frame(self.from, reason),
+            }
+        });
+    }
+
+    /// What the frame needs of its receiver, if its header is true.
     #[inline]
-    fn judge<S: Source>(&mut self, source: &S) -> Result<(), DropReason> {
+    fn prove<S: Source>(&mut self, source: &S) -> Result<Offload, DropReason> {
         loop {
-            let frame = Frame {
-                bytes: self.packet.bytes(),
-                len: self.packet.len(),
-                wire_len: self.packet.len(),
-            };
+            let header = self.packet.header();
+            let bytes = self.packet.bytes();
+            match offload::check(header, source.features(), bytes, self.packet.len()) {
+                Checked::Ok(offload) => return Ok(offload),
+                Checked::Drop(reason) => return Err(reason),
+                Checked::More(len) => self.packet.pull(len, source.place())?,
+            }
+        }
+    }
+
+    #[inline]
+    fn judge<S: Source>(&mut self, source: &S, wire_len: usize) -> Result<(), DropReason> {
+        loop {
+            let frame = Frame { bytes: self.packet.bytes(), len: self.packet.len(), wire_len };
             match self.filter.check(self.from, &frame, self.now) {
-                Verdict::Pass(_) => return Ok(()),
+                Verdict::Pass(class) => return self.rates.take(class, frame.len, self.now),
                 Verdict::Drop(reason) => return Err(reason),
-                Verdict::More(len) => self.packet.pull(len, source.place()),
+                Verdict::More(len) => self.packet.pull(len, source.place())?,
             }
         }
     }

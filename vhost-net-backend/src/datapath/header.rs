@@ -6,20 +6,25 @@
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::drop_reason::DropReason;
-
 /// Length of the header with VIRTIO_F_VERSION_1 or VIRTIO_NET_F_MRG_RXBUF.
 pub const HEADER_LEN: usize = 12;
 /// Length of the header of a legacy driver without mergeable buffers (no `num_buffers`).
 pub const LEGACY_HEADER_LEN: usize = 10;
 
-/// `flags`: the checksum was verified. The kernel sets it on frames read from a TAP.
-const DATA_VALID: u8 = 2;
-/// `gso_type`: not a GSO frame.
-const GSO_NONE: u8 = 0;
-
 /// `struct virtio_net_hdr_v1`.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct VirtioNetHeader {
     /// VIRTIO_NET_HDR_F_* bits.
@@ -36,13 +41,4 @@ pub struct VirtioNetHeader {
     pub csum_offset: U16,
     /// How many receive buffers the frame takes.
     pub num_buffers: U16,
-}
-
-/// Checks a header. No offload is negotiated, so none may be claimed; the other fields mean nothing
-/// then and are ignored.
-pub const fn check(header: &VirtioNetHeader) -> Result<(), DropReason> {
-    match (header.flags, header.gso_type) {
-        (0 | DATA_VALID, GSO_NONE) => Ok(()),
-        _ => Err(DropReason::HeaderOffload),
-    }
 }

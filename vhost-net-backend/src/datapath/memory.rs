@@ -14,7 +14,7 @@ pub struct Memory {
     regions: Vec<Region>,
     /// The region of the last address: most addresses are in the same one.
     last: AtomicUsize,
-    /// Where writes are marked, while the guest's VMM wants that.
+    /// Where pages are marked that were written, while the VMM wants that.
     log: Option<Arc<DirtyLog>>,
 }
 
@@ -50,16 +50,16 @@ impl Segment {
 }
 
 impl Memory {
-    /// The regions of `memory`.
-    pub fn new(memory: &Arc<GuestMemoryMmap>) -> Self {
+    /// The regions of `memory`, whose pages are marked in `log` when they are written.
+    pub fn new(memory: &Arc<GuestMemoryMmap>, log: Option<Arc<DirtyLog>>) -> Self {
         let regions = (0..memory.num_regions())
             .filter_map(|index| Mapping::new(memory, index))
             .map(|(start, len, mapping)| Region { start, len, mapping })
             .collect();
-        Self { regions, last: AtomicUsize::new(0), log: None }
+        Self { regions, last: AtomicUsize::new(0), log }
     }
 
-    /// Marks every page written from now on in `log`.
+    /// Marks pages written from now on in `log`.
     pub fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
         self.log = log;
     }
@@ -133,7 +133,7 @@ impl Memory {
     #[inline]
     pub fn write(&self, segment: &Segment, skip: usize, from: &[u8]) -> Option<()> {
         self.mapping(segment)?.write(segment.offset.checked_add(skip)?, from)?;
-        self.mark_segment(segment, skip, from.len());
+        self.mark_segment(segment);
         Some(())
     }
 
@@ -149,7 +149,7 @@ impl Memory {
         let from_at = segment.offset.checked_add(skip)?;
         let to_at = to_segment.offset.checked_add(to_skip)?;
         self.mapping(segment)?.copy(from_at, to.mapping(to_segment)?, to_at, len)?;
-        to.mark_segment(to_segment, to_skip, len);
+        to.mark_segment(to_segment);
         Some(())
     }
 
@@ -171,13 +171,12 @@ impl Memory {
         }
     }
 
-    /// Marks `len` bytes of `segment`, beginning `skip` bytes into it.
     #[inline]
-    fn mark_segment(&self, segment: &Segment, skip: usize, len: usize) {
+    fn mark_segment(&self, segment: &Segment) {
         if self.log.is_some()
             && let Some(address) = self.address(segment)
         {
-            self.mark(address.saturating_add(skip as u64), len as u64);
+            self.mark(address, segment.len() as u64);
         }
     }
 

@@ -14,8 +14,10 @@ pub mod header;
 pub mod log;
 pub mod memory;
 pub mod notify;
+pub mod offload;
 pub mod packet;
 pub mod pause;
+pub mod rate;
 pub mod ring;
 pub mod worker;
 

@@ -114,14 +114,20 @@ impl Packet {
 
     /// Sees to it that the first `len` bytes of the frame, or all, are private. What is private
     /// already is not read again.
-    pub fn pull(&mut self, len: usize, source: Option<(&Memory, &[Segment])>) {
+    pub fn pull(
+        &mut self,
+        len: usize,
+        source: Option<(&Memory, &[Segment])>,
+    ) -> Result<(), DropReason> {
         let len = len.min(self.len);
-        if let Some((memory, segments)) = source
-            && len > self.private
-            && self.copy(memory, segments, HEADER_LEN + self.private, HEADER_LEN + len).is_some()
-        {
+        if len > self.private {
+            // The chain is as long as the frame, so there is nothing that could be short.
+            let (memory, segments) = source.ok_or(DropReason::FrameShort)?;
+            let (start, end) = (HEADER_LEN + self.private, HEADER_LEN + len);
+            self.copy(memory, segments, start, end).ok_or(DropReason::FrameShort)?;
             self.private = len;
         }
+        Ok(())
     }
 
     /// Room for a header of 12 bytes and a frame, to be filled by a system call.
@@ -139,6 +145,17 @@ impl Packet {
         let header = self.bytes.first_chunk::<10>();
         self.header = header.map(VirtioNetHeader::of_legacy).unwrap_or_default();
         Ok(())
+    }
+
+    /// Holds a copy of `frame`, as much of it as a frame may be, without a header.
+    pub fn set_frame(&mut self, frame: &[u8]) {
+        let frame = frame.get(..MAX_FRAME).unwrap_or(frame);
+        if let Some(space) = self.bytes.get_mut(HEADER_LEN..HEADER_LEN + frame.len()) {
+            space.copy_from_slice(frame);
+        }
+        self.header = VirtioNetHeader::default();
+        self.len = frame.len();
+        self.private = frame.len();
     }
 
     /// The header the frame came with, without `num_buffers`.

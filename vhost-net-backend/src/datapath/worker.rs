@@ -16,14 +16,14 @@ use rustix::event::epoll;
 use rustix::thread::sched_yield;
 
 use super::EndId;
-use super::announce::{ANNOUNCEMENT_LEN, rarp};
-use super::carry::{Carrier, Outgoing};
+use super::announce::rarp;
+use super::carry::{Carrier, Cutter};
 use super::command::{Command, Pending, Request, Requests};
-use super::counters::Counters;
-use super::filter::Filter;
-use super::header::HEADER_LEN;
-use super::packet::{Packet, Tail};
+use super::counters::{Counters, Tally};
+use super::filter::{Filter, Rules};
+use super::packet::Packet;
 use super::pause::Pause;
+use super::rate::{Limits, Rates};
 use crate::end::End;
 use crate::link_state::LinkState;
 use crate::mac::MacAddr;
@@ -38,26 +38,28 @@ const EVENTS: usize = 8;
 /// The packet worker.
 #[derive(Debug)]
 pub struct Worker {
-    number: usize,
     ends: [End; 2],
     filter: Filter,
+    /// Of frames from either end.
+    rates: [Rates; 2],
     counters: Arc<Counters>,
     state: Arc<LinkState>,
     requests: Requests,
     epoll: OwnedFd,
     packet: Packet,
+    cutter: Cutter,
     /// Since when the frames of each end wait for receive buffers of the other.
     starved: [Option<Instant>; 2],
     pause: Pause,
 }
 
 impl Worker {
-    /// A worker between these ends; `number` tells it from others of the link.
+    /// A worker between these ends; `limits` are those of frames from either.
     pub fn new(
-        number: usize,
         guest: End,
         netvm: End,
-        filter: Filter,
+        rules: &Rules,
+        limits: &[Limits; 2],
         counters: Arc<Counters>,
         state: Arc<LinkState>,
         requests: Requests,
@@ -66,14 +68,16 @@ impl Worker {
         let token = epoll::EventData::new_u64(0);
         epoll::add(&epoll, requests.wake_fd(), token, epoll::EventFlags::IN)?;
         let worker = Self {
-            number,
             ends: [guest, netvm],
-            filter,
+            // Its clock starts with the worker.
+            filter: Filter::new(rules, 0),
+            rates: limits.each_ref().map(Rates::new),
             counters,
             state,
             requests,
             epoll,
             packet: Packet::default(),
+            cutter: Cutter::default(),
             starved: [None; 2],
             pause: Pause::default(),
         };
@@ -125,7 +129,9 @@ impl Worker {
         let mut carrier = Carrier {
             from,
             filter: &mut self.filter,
+            rates: &mut self.rates[from.index()],
             packet: &mut self.packet,
+            cutter: &mut self.cutter,
             counters: &self.counters,
             now: u64::try_from((now - start).as_nanos()).unwrap_or(u64::MAX),
             patient: waiting.is_none_or(|since| now - since < PATIENCE),
@@ -167,7 +173,7 @@ impl Worker {
                     }
                 }
                 End::Tap(tap) => {
-                    if !tap.is_up() && self.counters.end(id).is_up() {
+                    if !tap.is_up() && self.counters.end(id).up.load(Relaxed) {
                         // A deleted TAP would be readable for ever.
                         self.unwatch(id);
                         self.publish_state(id);
@@ -211,7 +217,6 @@ impl Worker {
         let mut value = 0;
         if let Command::Announce(mac) = command {
             self.announce(id, mac);
-            self.settle();
             let _ = answer.send(value);
             return;
         }
@@ -239,21 +244,14 @@ impl Worker {
     /// Gives the end opposite to `id` the announcement that `mac` is at `id` now. The frame is the
     /// link's own, so the frame rules have no say; it is lost where a guest's frame would be.
     fn announce(&mut self, id: EndId, mac: MacAddr) {
-        let target = id.other();
-        let bytes = rarp(mac);
-        let len = bytes.len();
-        // Behind a header that claims nothing.
-        let mut lead = [0; HEADER_LEN + ANNOUNCEMENT_LEN];
-        lead[HEADER_LEN..].copy_from_slice(&bytes);
-        let frame = Outgoing { lead: &mut lead, tail: Tail { source: None, skip: 0 }, len };
-        match self.ends[target.index()].sink(0).deliver(frame) {
-            Ok(()) => {
-                let counters = self.counters.end(target);
-                counters.frames_out.fetch_add(1, Relaxed);
-                counters.bytes_out.fetch_add(len as u64, Relaxed);
-            }
+        self.packet.set_frame(&rarp(mac));
+        let turn = self.ends[id.other().index()].sink(0).give(&mut self.packet);
+        let tally = Tally { frames_out: 1, bytes_out: self.packet.len(), ..Tally::default() };
+        match turn {
+            Ok(()) => self.counters.add(id, &tally),
             Err(reason) => self.counters.drop_frame(id, reason),
         }
+        self.settle();
     }
 
     /// Watches an end for frames. An eventfd is watched edge-triggered and never read: each kick
@@ -281,7 +279,7 @@ impl Worker {
 
     fn publish_state(&self, id: EndId) {
         let up = self.ends[id.index()].is_up();
-        if self.counters.end(id).set_up(self.number, up) {
+        if self.counters.end(id).up.swap(up, Relaxed) != up {
             self.state.announce();
         }
     }

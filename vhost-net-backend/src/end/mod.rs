@@ -11,8 +11,10 @@ mod sys;
 
 use std::os::fd::BorrowedFd;
 
-use crate::datapath::carry::{Carrier, Nowhere, Outgoing, Sink, Source, Turn};
+use crate::datapath::carry::{Carrier, Nowhere, Sink, Source, Turn};
 use crate::datapath::drop_reason::DropReason;
+use crate::datapath::header::VirtioNetHeader;
+use crate::datapath::packet::Packet;
 use crate::datapath::ring::packed::PackedRing;
 use crate::datapath::ring::split::SplitRing;
 use sink::RingSink;
@@ -67,17 +69,17 @@ impl AnySource<'_> {
 
 impl AnySink<'_> {
     /// Delivers a frame of the link's own.
-    pub fn deliver(self, frame: Outgoing<'_>) -> Result<(), DropReason> {
-        fn deliver(sink: &mut impl Sink, frame: Outgoing<'_>) -> Result<(), DropReason> {
-            let delivered = sink.deliver(frame);
+    pub fn give(self, packet: &mut Packet) -> Result<(), DropReason> {
+        fn give<T: Sink>(mut sink: T, packet: &mut Packet) -> Result<(), DropReason> {
+            sink.deliver(packet.outgoing(&VirtioNetHeader::default(), None))?;
             sink.publish();
-            delivered
+            Ok(())
         }
         match self {
-            Self::Split(mut sink) => deliver(&mut sink, frame),
-            Self::Packed(mut sink) => deliver(&mut sink, frame),
-            Self::Tap(sink) => deliver(sink, frame),
-            Self::Nowhere => deliver(&mut Nowhere, frame),
+            Self::Split(sink) => give(sink, packet),
+            Self::Packed(sink) => give(sink, packet),
+            Self::Tap(tap) => tap.deliver(packet.outgoing(&VirtioNetHeader::default(), None)),
+            Self::Nowhere => give(Nowhere, packet),
         }
     }
 

@@ -22,6 +22,11 @@ impl<R: Ring> Source for RingSource<'_, R> {
     }
 
     #[inline]
+    fn has_frames(&self) -> bool {
+        !self.0.chains.is_empty()
+    }
+
+    #[inline]
     fn next(&mut self, packet: &mut Packet) -> Next {
         let Parts { chains, usage, .. } = &self.0;
         let Some(chain) = chains.get(0) else {

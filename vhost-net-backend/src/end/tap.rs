@@ -99,6 +99,11 @@ impl Source for TapEnd {
 
     fn take(&mut self, _limit: usize) {}
 
+    /// Nobody knows before it is read.
+    fn has_frames(&self) -> bool {
+        true
+    }
+
     fn next(&mut self, packet: &mut Packet) -> Next {
         match rustix::io::read(&self.tap, packet.space()) {
             Ok(len) => packet.set_len(len).map_or_else(Next::Drop, |()| Next::Frame),

@@ -30,7 +30,7 @@ struct Pair {
 #[derive(Debug, Default)]
 pub struct VhostUserEnd {
     memory: Option<Memory>,
-    /// Where writes to the memory are marked, while its VMM wants that.
+    /// Where writes to the guest's memory are marked, while its VMM wants that.
     log: Option<Arc<DirtyLog>>,
     features: u64,
     pairs: Vec<Pair>,
@@ -60,11 +60,10 @@ impl VhostUserEnd {
     }
 
     fn ports(&mut self) -> impl Iterator<Item = (RingId, &mut Port)> {
-        self.pairs.iter_mut().enumerate().flat_map(|(number, pair)| {
-            let Pair { receive, transmit } = pair;
-            [(RingKind::Receive, receive), (RingKind::Transmit, transmit)]
-                .into_iter()
-                .filter_map(move |(kind, port)| Some((RingId::new(number, kind)?, port.as_mut()?)))
+        self.pairs.iter_mut().enumerate().flat_map(|(pair, Pair { receive, transmit })| {
+            let id = |kind| RingId::new(pair, kind);
+            let receive = id(RingKind::Receive).zip(receive.as_mut());
+            receive.into_iter().chain(id(RingKind::Transmit).zip(transmit.as_mut()))
         })
     }
 
@@ -72,7 +71,7 @@ impl VhostUserEnd {
     pub fn set_features(&mut self, features: u64) {
         self.features = features;
         for (id, port) in self.ports() {
-            let usage = ring_use(id, features);
+            let usage = ring_use(id.kind(), features);
             each!(&mut port.ring, ring => ring.set_usage(usage));
             port.rewind();
         }
@@ -80,8 +79,7 @@ impl VhostUserEnd {
 
     /// The guest's memory from now on. Rings that do not lie in it rest until they do again.
     pub fn set_memory(&mut self, memory: &Arc<GuestMemoryMmap>) {
-        let mut memory = Memory::new(memory);
-        memory.set_log(self.log.clone());
+        let memory = Memory::new(memory, self.log.clone());
         for (_, port) in self.ports() {
             // What was taken lies in the old memory.
             port.rewind();
@@ -97,15 +95,15 @@ impl VhostUserEnd {
 
     /// Marks every page written from now on in `log`.
     pub fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.log.clone_from(&log);
         if let Some(memory) = &mut self.memory {
-            memory.set_log(log.clone());
+            memory.set_log(log);
         }
-        self.log = log;
     }
 
     /// Starts a ring. A ring the guest has prepared badly does not start, and is a fault.
     pub fn start(&mut self, id: RingId, setup: RingSetup) {
-        let usage = ring_use(id, self.features);
+        let usage = ring_use(id.kind(), self.features);
         let started = match &self.memory {
             Some(memory) => AnyRing::start(memory, &setup, usage),
             None => Err(RingFault::Unmapped(setup.layout.descriptors)),
@@ -227,12 +225,12 @@ impl VhostUserEnd {
     }
 
     fn slot(&mut self, id: RingId) -> &mut Option<Port> {
-        let number = usize::from(id.pair());
-        if self.pairs.len() <= number {
-            // At most MAX_PAIRS.
-            self.pairs.resize_with(number + 1, Pair::default);
+        let index = usize::from(id.pair());
+        if index >= self.pairs.len() {
+            // No more than MAX_PAIRS.
+            self.pairs.resize_with(index + 1, Pair::default);
         }
-        let pair = &mut self.pairs[number];
+        let pair = &mut self.pairs[index];
         match id.kind() {
             RingKind::Receive => &mut pair.receive,
             RingKind::Transmit => &mut pair.transmit,
@@ -270,9 +268,9 @@ const fn negotiated(memory: &Memory, features: u64) -> Negotiated<'_> {
     }
 }
 
-fn ring_use(id: RingId, features: u64) -> RingUse {
+fn ring_use(kind: RingKind, features: u64) -> RingUse {
     RingUse {
-        direction: match id.kind() {
+        direction: match kind {
             RingKind::Receive => Direction::Write,
             RingKind::Transmit => Direction::Read,
         },

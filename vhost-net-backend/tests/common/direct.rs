@@ -2,24 +2,27 @@
 
 use rustix::event::{EventfdFlags, eventfd};
 use vhost_net_backend::datapath::EndId;
-use vhost_net_backend::datapath::carry::{Carrier, Turn};
-use vhost_net_backend::datapath::command::{RingId, RingSetup};
+use vhost_net_backend::datapath::carry::{Carrier, Cutter, Turn};
+use vhost_net_backend::datapath::command::{RingId, RingKind, RingSetup};
 use vhost_net_backend::datapath::counters::Counters;
-use vhost_net_backend::datapath::filter::Filter;
+use vhost_net_backend::datapath::filter::{Filter, Rules};
 use vhost_net_backend::datapath::packet::Packet;
+use vhost_net_backend::datapath::rate::{Limits, Rates};
 use vhost_net_backend::end::End;
 use vhost_net_backend::end::vhost_user::VhostUserEnd;
 
 use super::driver::DriverRing;
 use super::guest::Guest;
-use super::{GUEST, NETVM};
+use super::{GUEST, GUEST_ADDRESS, NETVM};
 
 /// Both ends of a link.
 pub struct Direct {
     pub ends: [End; 2],
     pub counters: Counters,
     filter: Filter,
+    rates: Rates,
     packet: Packet,
+    cutter: Cutter,
 }
 
 fn setup(ring: &DriverRing) -> RingSetup {
@@ -31,19 +34,29 @@ fn end(guest: &Guest) -> End {
     let mut end = VhostUserEnd::default();
     end.set_features(guest.features);
     end.set_memory(&guest.memory);
-    end.start(RingId::from_index(0).unwrap(), setup(&guest.rx));
-    end.start(RingId::from_index(1).unwrap(), setup(&guest.tx));
+    end.start(RingId::new(0, RingKind::Receive).unwrap(), setup(&guest.rx));
+    end.start(RingId::new(0, RingKind::Transmit).unwrap(), setup(&guest.tx));
     End::VhostUser(end)
 }
 
 impl Direct {
     /// Between a guest and netvm.
     pub fn new(guest: &Guest, netvm: &Guest) -> Self {
+        let rules = Rules {
+            guest: GUEST,
+            netvm: NETVM,
+            mtu: 9000,
+            addresses: vec![GUEST_ADDRESS.into()],
+            dynamic: false,
+            lease: None,
+        };
         Self {
             ends: [end(guest), end(netvm)],
             counters: Counters::default(),
-            filter: Filter::new(GUEST, NETVM, 9000),
+            filter: Filter::new(&rules, 0),
+            rates: Rates::new(&Limits::default()),
             packet: Packet::default(),
+            cutter: Cutter::default(),
         }
     }
 
@@ -57,7 +70,9 @@ impl Direct {
         let mut carrier = Carrier {
             from,
             filter: &mut self.filter,
+            rates: &mut self.rates,
             packet: &mut self.packet,
+            cutter: &mut self.cutter,
             counters: &self.counters,
             now: 0,
             patient: false,

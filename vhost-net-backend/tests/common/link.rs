@@ -7,12 +7,13 @@ use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 use vhost_net_backend::control::listener::{EndListener, listen};
+use vhost_net_backend::datapath::rate::Limits;
 use vhost_net_backend::end::tap::TapEnd;
 use vhost_net_backend::link::{Link, LinkConfig, LinkError, NetvmConfig, VhostUserConfig};
 use vhost_net_backend::report::LinkReport;
 
 use super::guest::wait_for;
-use super::{CARD, GUEST, NETVM};
+use super::{CARD, GUEST, GUEST_ADDRESS, NETVM};
 
 pub struct TestLink {
     directory: TempDir,
@@ -28,6 +29,9 @@ pub struct Options {
     pub guest_uid: Option<u32>,
     /// One, if zero.
     pub queue_pairs: usize,
+    pub limits: Limits,
+    /// The guest's address is leased, not [`GUEST_ADDRESS`].
+    pub dynamic: bool,
 }
 
 impl TestLink {
@@ -53,6 +57,10 @@ impl TestLink {
             card_mac: CARD,
             mtu: 1500,
             queue_pairs: options.queue_pairs.max(1),
+            addresses: if options.dynamic { Vec::new() } else { vec![GUEST_ADDRESS.into()] },
+            dynamic: options.dynamic,
+            lease: None,
+            limits: [options.limits; 2],
             guest,
             netvm,
             sandbox_missing: Vec::new(),

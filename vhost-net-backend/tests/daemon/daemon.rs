@@ -1,5 +1,6 @@
 //! A `netvm-link` process.
 
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -7,11 +8,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
 use tempfile::TempDir;
+use vhost_net_backend::mac::MacAddr;
 use vhost_net_backend::report::LinkReport;
 
 use crate::common::guest::wait_for;
 use crate::common::link::report;
-use crate::common::{CARD, GUEST, NETVM};
+use crate::common::{CARD, GUEST, GUEST_ADDRESS, NETVM};
 
 /// User and group of the daemon; nothing else here runs as it.
 pub const UID: u32 = 71_234;
@@ -21,16 +23,25 @@ pub struct Daemon {
     control: Option<UnixStream>,
     directory: TempDir,
     listeners: [UnixListener; 2],
+    whose: Whose,
 }
+
+/// Whose link it is: the MAC and IPv4 address of its guest.
+pub type Whose = (MacAddr, Ipv4Addr);
 
 /// A command with what every link needs, and these descriptors as 3, 4 and so on.
 pub fn command(fds: Vec<OwnedFd>) -> Command {
+    command_for((GUEST, GUEST_ADDRESS), fds)
+}
+
+fn command_for((mac, address): Whose, fds: Vec<OwnedFd>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netvm-link"));
     command
         .args(["--name", "web"])
-        .args(["--guest-mac", &GUEST.to_string()])
+        .args(["--guest-mac", &mac.to_string()])
         .args(["--netvm-mac", &NETVM.to_string()])
-        .args(["--card-mac", &CARD.to_string()]);
+        .args(["--card-mac", &CARD.to_string()])
+        .args(["--address", &address.to_string()]);
     let mappings = (3..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
     command.fd_mappings(mappings.collect()).unwrap();
     command
@@ -39,18 +50,23 @@ pub fn command(fds: Vec<OwnedFd>) -> Command {
 impl Daemon {
     /// Starts one with sockets made here and these further arguments.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_for((GUEST, GUEST_ADDRESS), arguments)
+    }
+
+    /// As [`Daemon::start`], for another guest.
+    pub fn start_for(whose: Whose, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listeners =
             ["guest", "netvm"].map(|name| UnixListener::bind(directory.path().join(name)).unwrap());
-        let (child, control) = spawn(&listeners, arguments);
-        Self { child, control: Some(control), directory, listeners }
+        let (child, control) = spawn(whose, &listeners, arguments);
+        Self { child, control: Some(control), directory, listeners, whose }
     }
 
     /// Kills the process and starts another with the same sockets, as a supervisor does.
     pub fn restart(&mut self, arguments: &[&str]) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (child, control) = spawn(&self.listeners, arguments);
+        let (child, control) = spawn(self.whose, &self.listeners, arguments);
         self.child = child;
         self.control = Some(control);
     }
@@ -91,10 +107,10 @@ impl Daemon {
     }
 }
 
-fn spawn(listeners: &[UnixListener; 2], arguments: &[&str]) -> (Child, UnixStream) {
+fn spawn(whose: Whose, listeners: &[UnixListener; 2], arguments: &[&str]) -> (Child, UnixStream) {
     let (control, far) = UnixStream::pair().unwrap();
     let [guest, netvm] = listeners.each_ref().map(|socket| socket.try_clone().unwrap().into());
-    let child = command(vec![guest, netvm, far.into()])
+    let child = command_for(whose, vec![guest, netvm, far.into()])
         .args(["--guest", "fd:3", "--netvm", "fd:4", "--control", "fd:5"])
         .args(arguments)
         .stdin(Stdio::null())

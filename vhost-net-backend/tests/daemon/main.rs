@@ -6,6 +6,7 @@ mod common;
 
 mod calls;
 mod daemon;
+mod isolation;
 mod qemu;
 mod sandbox;
 mod supervised;

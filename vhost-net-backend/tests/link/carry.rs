@@ -34,7 +34,7 @@ fn l18_short_frame_is_padded_with_zeros() {
     // What lay in the buffers before must not be taken for a part of the frame.
     guest.send(&frame(NETVM, GUEST, 1514, 1));
     netvm.receive();
-    for len in [14, 42, 59] {
+    for len in [34, 42, 59] {
         let short = frame(NETVM, GUEST, len, 2);
         guest.send(&short);
         let mut padded = short.clone();
@@ -50,7 +50,7 @@ fn rings_wrap_past_65536_chains_in_order() {
         let frames: Vec<_> = (0..100)
             .map(|number| {
                 let mut frame = frame(NETVM, GUEST, 60, 3);
-                frame[20..24].copy_from_slice(&(round * 100 + number).to_le_bytes());
+                frame[34..38].copy_from_slice(&(round * 100 + number).to_le_bytes());
                 frame
             })
             .collect();

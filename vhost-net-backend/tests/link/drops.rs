@@ -114,22 +114,44 @@ fn t16_chain_of_a_gibibyte_is_dropped_without_a_copy() {
 }
 
 #[test]
-fn header_that_claims_an_offload_is_dropped() {
+fn header_that_claims_what_was_not_negotiated_is_dropped() {
     let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
     let good = frame(NETVM, GUEST, 60, 1);
-    for (offset, value) in [(0, 1_u8), (0, 4), (1, 1), (1, 5), (1, 0x80)] {
-        let before = link.drops("header-offload");
-        let desc = guest.write_tx(63, &good);
-        guest.memory.write_obj(value, GuestAddress(desc.addr + offset)).unwrap();
-        guest.tx.set_desc(63, desc);
-        guest.tx.put_avail(63);
-        guest.tx.publish();
-        guest.kick_tx();
-        guest.wait_tx();
-        assert_eq!(link.drops("header-offload"), before + 1);
+    let cases = [
+        (0, 1_u8, "header-offload"),
+        (1, 1, "header-offload"),
+        (1, 5, "header-offload"),
+        (1, 0x80, "gso-type"),
+    ];
+    for (offset, value, reason) in cases {
+        let before = link.drops(reason);
+        send_with_header(&mut guest, &good, offset, value);
+        assert_eq!(link.drops(reason), before + 1, "{reason}");
     }
     guest.send(&good);
     assert_eq!(netvm.receive(), good);
+}
+
+#[test]
+fn t44_flags_that_are_not_a_drivers_mean_nothing_and_are_not_passed_on() {
+    let (_link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+    let good = frame(NETVM, GUEST, 60, 1);
+    for flags in [2, 4, 0x80] {
+        send_with_header(&mut guest, &good, 0, flags);
+        // Receiving checks that the header claims nothing.
+        assert_eq!(netvm.receive(), good);
+    }
+}
+
+/// Sends a frame with `value` at `offset` of its header.
+fn send_with_header(guest: &mut Guest, frame: &[u8], offset: u64, value: u8) {
+    let desc = guest.write_tx(63, frame);
+    guest.memory.write_obj(value, GuestAddress(desc.addr + offset)).unwrap();
+    guest.tx.set_desc(63, desc);
+    guest.tx.put_avail(63);
+    guest.tx.publish();
+    guest.kick_tx();
+    guest.wait_tx();
 }
 
 #[test]

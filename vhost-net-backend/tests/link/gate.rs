@@ -374,7 +374,7 @@ fn t62_full_call_eventfd_does_not_block_the_link() {
 #[test]
 fn t63_features_that_were_not_offered() {
     let link = TestLink::start();
-    for features in [1_u64 << 22, 1 << 34, u64::MAX] {
+    for features in [1_u64 << 22, 1 << 36, u64::MAX] {
         refused(&link, "", |raw| raw.send(SET_FEATURES, PLAIN, &features.to_ne_bytes(), &[]));
     }
     for features in [1_u64 << 8, 1 << 12, 1 << 63, u64::MAX] {

@@ -75,7 +75,9 @@ fn set_logging(guest: &mut Guest, on: bool) {
 
 /// Frames both ways; returns the pages of the guest's memory that the link changed.
 fn traffic(guest: &mut Guest, netvm: &mut Guest, seed: u8) -> BTreeSet<usize> {
-    // All that the driver writes is written before the first look at the memory.
+    // All that the driver writes is written before the first look at the memory, by a link that
+    // sleeps, and so does not see it.
+    assert!(wait_for(|| guest.tx.used_flags() == 0));
     for number in 0..8 {
         guest.post(&frame(NETVM, GUEST, 100 + number, seed));
     }

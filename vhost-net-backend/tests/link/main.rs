@@ -22,6 +22,7 @@ mod raw;
 mod refusal;
 mod replay;
 mod requests;
+mod rules;
 mod tap;
 
 use common::guest::Guest;

@@ -140,7 +140,7 @@ proptest! {
         let expected = model(&ring, &tables, head);
         prop_assume!(expected.as_deref() != Some(&[UNKNOWN]));
         let (guest, driver) = guest_with(&ring, &tables, head);
-        let memory = Memory::new(&guest.memory);
+        let memory = Memory::new(&guest.memory, None);
         let usage = RingUse { direction: Direction::Read, indirect: true, event_idx: false };
         let mut walker = SplitRing::start(&memory, driver.layout, usage).unwrap();
         let mut chains = Chains::default();

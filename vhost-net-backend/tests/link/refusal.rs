@@ -1,6 +1,6 @@
 //! One bad message, and what must come of it.
 
-use crate::common::guest::{Guest, LOG_ALL, MRG_RXBUF};
+use crate::common::guest::{Guest, LOG_ALL, MRG_RXBUF, RING_PACKED};
 use crate::common::link::TestLink;
 use crate::common::{GUEST, NETVM, frame};
 use crate::raw::{
@@ -21,12 +21,12 @@ pub fn refused(link: &TestLink, reason: &str, act: impl FnOnce(&mut Raw)) {
     assert!(error.contains(reason), "{error:?} is not about {reason:?}");
 }
 
-/// A session in which features are negotiated, and all protocol features but the channel for
+/// A session in which features are negotiated, those of split rings, and all protocol features but the channel for
 /// requests of the link.
 pub fn negotiated(link: &TestLink) -> Raw {
     let mut raw = Raw::connect(&link.guest_socket());
     raw.send(SET_OWNER, PLAIN, &[], &[]);
-    let features = raw.ask(GET_FEATURES, PLAIN, &[], &[]) & !LOG_ALL;
+    let features = raw.ask(GET_FEATURES, PLAIN, &[], &[]) & !(LOG_ALL | RING_PACKED);
     let protocol = raw.ask(GET_PROTOCOL_FEATURES, PLAIN, &[], &[]) & !BACKEND_REQ;
     raw.send(SET_PROTOCOL_FEATURES, PLAIN, &protocol.to_ne_bytes(), &[]);
     assert_eq!(raw.ask(SET_FEATURES, ACK, &features.to_ne_bytes(), &[]), 0);
