@@ -17,6 +17,7 @@ mod log;
 mod malformed;
 mod model;
 mod packed;
+mod pairs;
 mod raw;
 mod refusal;
 mod replay;
