@@ -93,7 +93,7 @@ fuzz_target!(|data: &[u8]| {
         used: USED,
     };
     GUEST.write_slice(&[0; END as usize], GuestAddress(0)).expect("it is all mapped");
-    let memory = Memory::new(&GUEST);
+    let memory = Memory::new(&GUEST, None);
     let base = u16::from_le_bytes([base_low, base_high]);
     if setup.packed {
         if let Ok(ring) = PackedRing::start(&memory, layout, setup.usage, base) {
