@@ -55,7 +55,8 @@ pub struct Limits {
     pub bytes: Option<Limit>,
     /// Frames; `None`: any number.
     pub frames: Option<Limit>,
-    /// Frames of [`Class::Control`], which count as frames too.
+    /// Frames of [`Class::Control`], which count as frames too. Each worker has a bucket of its
+    /// own for them.
     pub control: Limit,
 }
 
@@ -63,6 +64,13 @@ impl Default for Limits {
     /// Only control frames are limited, to [`CONTROL_PER_SECOND`].
     fn default() -> Self {
         Self { bytes: None, frames: None, control: Limit::control(CONTROL_PER_SECOND) }
+    }
+}
+
+impl Limits {
+    /// Whether data frames are limited too.
+    pub const fn is_limited(&self) -> bool {
+        self.bytes.is_some() || self.frames.is_some()
     }
 }
 
@@ -80,7 +88,7 @@ impl Rates {
     /// Full buckets with these limits.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            unlimited: limits.bytes.is_none() && limits.frames.is_none(),
+            unlimited: !limits.is_limited(),
             bytes: limits.bytes.map(Bucket::new),
             frames: limits.frames.map(Bucket::new),
             control: Bucket::new(limits.control),
