@@ -19,8 +19,10 @@ use crate::session::{Session, SessionError};
 pub struct CardConfig {
     /// Format of its rings.
     pub ring: RingKind,
-    /// Entries of each ring: a power of two up to 32768.
-    pub size: u16,
+    /// Entries of a receive ring: a power of two up to 32768.
+    pub receive_size: u16,
+    /// Entries of a transmit ring: a power of two up to 32768.
+    pub transmit_size: u16,
     /// Queue pairs.
     pub pairs: u16,
     /// Features to use if the backend offers them; VERSION_1 and what `ring` needs are always used.
@@ -38,7 +40,8 @@ impl CardConfig {
     pub const fn new(ring: RingKind) -> Self {
         Self {
             ring,
-            size: 256,
+            receive_size: 256,
+            transmit_size: 256,
             pairs: 1,
             features: features::MRG_RXBUF,
             receive_buffer: 2048,
@@ -111,7 +114,8 @@ impl Card {
             session.add_ring(2 * index, &layout.receive, &receive)?;
             session.add_ring(2 * index + 1, &layout.transmit, &transmit)?;
             let events = [receive, transmit];
-            let mut pair = QueuePair::new(memory.clone(), layout, config, features, events);
+            let mut pair = QueuePair::new(memory.clone(), layout, config, features, events)
+                .map_err(system("watch a ring's calls"))?;
             pair.flush().map_err(system("kick the backend"))?;
             pairs.push(pair);
         }

@@ -1,9 +1,13 @@
 //! A queue pair: a receive ring, a transmit ring, and their buffers.
 
+use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::card::CardConfig;
@@ -29,13 +33,12 @@ pub struct PairLayout {
 impl PairLayout {
     /// Allots memory for a pair.
     pub(crate) fn allot(config: &CardConfig, memory: &mut Allotment) -> Self {
-        let ring = |memory: &mut Allotment| RingLayout::allot(config.ring, config.size, memory);
-        let size = u64::from(config.size);
+        let (receive, transmit) = (config.receive_size, config.transmit_size);
         Self {
-            receive: ring(memory),
-            transmit: ring(memory),
-            receive_buffers: memory.take(size * stride(config.receive_buffer)),
-            transmit_buffers: memory.take(size * stride(config.transmit_buffer())),
+            receive: RingLayout::allot(config.ring, receive, memory),
+            transmit: RingLayout::allot(config.ring, transmit, memory),
+            receive_buffers: memory.take(u64::from(receive) * stride(config.receive_buffer)),
+            transmit_buffers: memory.take(u64::from(transmit) * stride(config.transmit_buffer())),
         }
     }
 }
@@ -65,13 +68,15 @@ pub struct QueuePair {
     transmit: Ring,
     receive_events: Events,
     transmit_events: Events,
+    /// Watches the receive ring's calls.
+    calls: Epoll,
     layout: PairLayout,
     mergeable: bool,
     receive_buffer: u32,
     split_header: bool,
     transmit_buffer: u32,
-    /// Transmit buffers that the device does not have.
-    free: Vec<u16>,
+    /// Transmit buffers that the device does not have, longest first.
+    free: VecDeque<u16>,
     /// The frame in every transmit buffer (see [`QueuePair::fill`]): its length and where its stamp is.
     template: (u32, u64),
     /// The number of the next frame that is stamped.
@@ -87,11 +92,15 @@ impl QueuePair {
         config: &CardConfig,
         features: u64,
         events: [Events; 2],
-    ) -> Self {
+    ) -> io::Result<Self> {
         let ring_features = RingFeatures::from_bits(features);
         let ring = |layout, writable| Ring::new(memory.clone(), layout, ring_features, writable);
         let [receive_events, transmit_events] = events;
+        let calls = Epoll::new()?;
+        let event = EpollEvent::new(EventSet::IN, 0);
+        calls.ctl(ControlOperation::Add, receive_events.call.as_raw_fd(), event)?;
         let mut pair = Self {
+            calls,
             receive: ring(layout.receive, true),
             transmit: ring(layout.transmit, false),
             receive_events,
@@ -101,16 +110,16 @@ impl QueuePair {
             receive_buffer: config.receive_buffer,
             split_header: config.split_header,
             transmit_buffer: config.transmit_buffer(),
-            free: (0..config.size).rev().collect(),
+            free: (0..config.transmit_size).collect(),
             template: (0, 0),
             number: 0,
             parts: Vec::new(),
             memory,
         };
-        for token in 0..config.size {
+        for token in 0..config.receive_size {
             pair.post(token);
         }
-        pair
+        Ok(pair)
     }
 
     /// The receive ring: its layout is what a frontend sends.
@@ -154,13 +163,13 @@ impl QueuePair {
         let (len, stamp_at) = self.template;
         let count = count.min(self.free.len());
         for done in 0..count {
-            let Some(&token) = self.free.last() else { return done };
+            let Some(&token) = self.free.front() else { return done };
             let at = self.transmit_address(token);
             self.memory.mapping.write(at + stamp_at, &stamp(self.number));
             if !self.add(at, len, token) {
                 return done;
             }
-            self.free.pop();
+            self.free.pop_front();
             self.number = self.number.wrapping_add(1);
         }
         count
@@ -169,13 +178,13 @@ impl QueuePair {
     /// Adds this frame. False when there is no room.
     pub fn send_frame(&mut self, header: NetHeader, frame: &[u8]) -> bool {
         let len = self.check_len(frame);
-        let Some(&token) = self.free.last() else { return false };
+        let Some(&token) = self.free.front() else { return false };
         let at = self.transmit_address(token);
         self.memory.mapping.write(at, &header.to_bytes());
         self.memory.mapping.write(at + HEADER, frame);
         let added = self.add(at, len, token);
         if added {
-            self.free.pop();
+            self.free.pop_front();
         }
         added
     }
@@ -220,7 +229,7 @@ impl QueuePair {
     pub fn reap(&mut self) -> Result<usize, DeviceFault> {
         let before = self.free.len();
         while let Some(used) = self.transmit.take()? {
-            self.free.push(used.token);
+            self.free.push_back(used.token);
         }
         Ok(self.free.len() - before)
     }
@@ -292,6 +301,26 @@ impl QueuePair {
     /// Asks for no calls for received frames.
     pub fn disable_receive_calls(&mut self) {
         self.receive.disable_calls();
+    }
+
+    /// Sleeps until the device calls for received frames, at most this long (in
+    /// milliseconds, rounded down). Whether it called.
+    pub fn wait_for_call(&self, patience: Duration) -> io::Result<bool> {
+        let timeout = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+        match self.calls.wait(timeout, &mut [EpollEvent::default()]) {
+            Ok(0) => return Ok(false),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        match self.receive_events.call.read() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether the device has stopped a ring for a fault.
+    pub fn is_broken(&self) -> bool {
+        self.receive_events.error.read().is_ok() || self.transmit_events.error.read().is_ok()
     }
 
     /// The format of both rings.

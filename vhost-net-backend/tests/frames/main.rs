@@ -81,7 +81,8 @@ fn all_features(ring: RingKind) {
     for set in 0..1_usize << optional.len() {
         let chosen = optional.iter().enumerate().filter(|(bit, _)| set >> bit & 1 != 0);
         let config = CardConfig {
-            size: 64,
+            receive_size: 64,
+            transmit_size: 64,
             features: chosen.map(|(_, feature)| feature).sum(),
             split_header: set % 3 == 0,
             ..CardConfig::new(ring)
@@ -127,7 +128,8 @@ fn gso_frame_arrives_whole() {
         features: features::GSO | features::MRG_RXBUF,
         receive_buffer: 4096,
         longest_frame: 65536,
-        size: 64,
+        receive_size: 64,
+        transmit_size: 64,
         ..CardConfig::new(RingKind::Split)
     };
     let mut guest = Card::connect(&config, &link.guest()).unwrap();
