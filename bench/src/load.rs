@@ -114,15 +114,15 @@ impl<'a> Load<'a> {
             way.count.frames += received as u64;
             // Frames that were given up may come after all.
             way.under_way = way.under_way.saturating_sub(received);
+            // The buffers must be back before there are frames for them.
+            self.ends[1 - index].flush()?;
             let sender = &mut self.ends[index];
             sender.reap()?;
             let room = if sending { way.template.window - way.under_way } else { 0 };
             let sent = sender.send(room.min(BATCH));
             way.under_way += sent;
+            sender.flush()?;
             moved += received + sent;
-        }
-        for end in &mut self.ends {
-            end.flush()?;
         }
         Ok(moved)
     }
