@@ -15,7 +15,7 @@ PACKAGES := gcc libc6-dev busybox-static cpio device-tree-compiler dnsmasq-base 
 KERNEL := $(if $(shell ls -d /lib/modules/*/kernel/drivers/vfio/pci 2>/dev/null),,$(shell \
             if grep -q '^ID=ubuntu' /etc/os-release; then echo linux-image-generic; else echo linux-image-amd64; fi))
 
-.PHONY: demo test lint build install prerequisites clean
+.PHONY: demo test lint build bench bench-peers bench-instructions install prerequisites clean
 
 ## demo: the whole thing at work in an emulated PC; results in netvm-demo/
 demo: prerequisites build
@@ -35,6 +35,19 @@ lint:
 ## build: the two commands, optimised
 build:
 	cargo build --release --bins -p netvm -p vhost-net-backend
+
+## bench: what links carry on this machine; BENCH="--quick" and other options of `netvm bench`
+bench: build
+	$(SUDO) target/release/netvm bench --svg bench.svg $(BENCH)
+
+## bench-peers: links beside DPDK's vhost, in turn; PEERS="--huge-pages" reserves what DPDK needs meanwhile
+bench-peers: build
+	$(SUDO) bench/peers.sh $(PEERS)
+
+## bench-instructions: instructions that a link spends on a frame, counted by valgrind; the same on every machine
+bench-instructions: build
+	cargo build --release -p netvm-bench --example frames
+	bench/instructions.sh
 
 ## install: what `make build` made, man page, completions and unit, below $(DESTDIR)$(PREFIX); as root
 PREFIX ?= /usr/local
