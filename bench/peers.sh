@@ -15,11 +15,13 @@ Usage: bench/peers.sh [options]
   --row ROW        only this row: 64-split, 64-packed or 1518-split; may be repeated
   --link PATH      the netvm-link to measure [target/release/netvm-link]
   --huge-pages     reserve huge pages for as long as it runs
+  --best           a run's figure is its best fifth of a second, not its mean: for machines that others use as well,
+                   where generator and device seldom run at the same time and every ratio drifts to 1
   --logs DIR       keep the logs of all runs here
 END
 }
 
-pairs=7 seconds=4 rows=() link=${CARGO_TARGET_DIR:-target}/release/netvm-link huge=false logs=""
+pairs=7 seconds=4 rows=() link=${CARGO_TARGET_DIR:-target}/release/netvm-link huge=false best=false logs=""
 while [ $# -gt 0 ]; do
   case $1 in
     --pairs) pairs=${2:?--pairs needs a number}; shift ;;
@@ -27,6 +29,7 @@ while [ $# -gt 0 ]; do
     --row) rows+=("${2:?--row needs a name}"); shift ;;
     --link) link=${2:?--link needs a path}; shift ;;
     --huge-pages) huge=true ;;
+    --best) best=true ;;
     --logs) logs=${2:?--logs needs a directory}; shift ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -142,8 +145,15 @@ carry() { # dpdk|link, frame bytes, split|packed
   sleep 1
   # It says how many frames a second came since it was last asked, by its own clock.
   echo "show port stats all" >&9
-  sleep "$seconds"
-  echo "show port stats all" >&9
+  if $best; then
+    for _ in $(seq $((seconds * 5))); do
+      sleep 0.2
+      echo "show port stats all" >&9
+    done
+  else
+    sleep "$seconds"
+    echo "show port stats all" >&9
+  fi
   printf 'stop\nquit\n' >&9
   exec 9>&-
   wait_until 10 ended "$generator" || true
@@ -151,8 +161,10 @@ carry() { # dpdk|link, frame bytes, split|packed
   generator=""
   stop "$dut"
   dut=""
-  rate=$(awk '/Forward statistics|Telling cores/ { exit } /NIC statistics for port/ { port = $6 }
-    /Rx-pps:/ { rate[port] = $2 } END { for (port in rate) sum += rate[port]; print sum + 0 }' "$gen")
+  # Both ports are shown at a time; the first time there is nothing to compare with, and it says 0.
+  rate=$(awk '/Forward statistics|Telling cores/ { exit }
+    /Rx-pps:/ { sum += $2; if (++ports % 2 == 0) { if (sum > best) best = sum; sum = 0 } }
+    END { print best + 0 }' "$gen")
   [ "$rate" -gt 0 ] || fail "no frame came through" "$log/dut-$run.log"
   run=$((run + 1))
 }
