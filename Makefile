@@ -21,7 +21,7 @@ COVERAGE := level=4 inline-8bit-counters pc-table trace-compares
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,$(COVERAGE))
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: demo test fuzz lint build install prerequisites clean
+.PHONY: demo test fuzz lint build bench bench-peers bench-instructions install prerequisites clean
 
 ## demo: the whole thing at work in an emulated PC; results in netvm-demo/
 demo: prerequisites build
@@ -58,6 +58,19 @@ lint:
 ## build: the two commands, optimised
 build:
 	cargo build --release --bins -p netvm -p vhost-net-backend
+
+## bench: what links carry on this machine; BENCH="--quick" and other options of `netvm bench`
+bench: build
+	$(SUDO) target/release/netvm bench --svg bench.svg $(BENCH)
+
+## bench-peers: links beside DPDK's vhost, in turn; PEERS="--huge-pages" reserves what DPDK needs meanwhile
+bench-peers: build
+	$(SUDO) bench/peers.sh $(PEERS)
+
+## bench-instructions: instructions that a link spends on a frame, counted by valgrind; the same on every machine
+bench-instructions: build
+	cargo build --release -p netvm-bench --example frames
+	bench/instructions.sh
 
 ## install: what `make build` made, man page, completions and unit, below $(DESTDIR)$(PREFIX); as root
 PREFIX ?= /usr/local
