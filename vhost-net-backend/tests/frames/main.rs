@@ -57,7 +57,7 @@ fn frames_arrive(config: &CardConfig) {
     let link = Link::start();
     let mut guest = Card::connect(config, &link.guest()).unwrap();
     let mut netvm = Card::connect(config, &link.netvm()).unwrap();
-    for len in [50, 60, 64, 65, 127, 128, 129, 256, 1000, 1500, 1513, 1514] {
+    for len in [60, 61, 64, 65, 127, 128, 129, 256, 1000, 1500, 1513, 1514] {
         one_way(GUEST, NETVM, &mut guest, &mut netvm, len);
         one_way(NETVM, GUEST, &mut netvm, &mut guest, len);
     }
