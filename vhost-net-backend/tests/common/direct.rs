@@ -11,8 +11,8 @@ use vhost_net_backend::datapath::rate::{Limits, Rates};
 use vhost_net_backend::end::End;
 use vhost_net_backend::end::vhost_user::VhostUserEnd;
 
-use super::driver::DriverRing;
-use super::guest::Guest;
+use super::driver::Driver;
+use super::guest::{Guest, RING_PACKED};
 use super::{GUEST, GUEST_ADDRESS, NETVM};
 
 /// Both ends of a link.
@@ -25,12 +25,15 @@ pub struct Direct {
     cutter: Cutter,
 }
 
-fn setup(ring: &DriverRing) -> RingSetup {
+fn setup<R: Driver>(ring: &R) -> RingSetup {
     let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-    RingSetup { layout: ring.layout, packed: false, base: 0, kick, call: None, error: None }
+    let packed = R::FEATURES == RING_PACKED;
+    // Of a packed ring, where the device writes next, and its wrap counter.
+    let base = if packed { (ring.base() >> 16) as u16 } else { 0 };
+    RingSetup { layout: ring.layout(), packed, base, kick, call: None, error: None }
 }
 
-fn end(guest: &Guest) -> End {
+fn end<R: Driver>(guest: &Guest<R>) -> End {
     let mut end = VhostUserEnd::default();
     end.set_features(guest.features);
     end.set_memory(&guest.memory);
@@ -41,7 +44,7 @@ fn end(guest: &Guest) -> End {
 
 impl Direct {
     /// Between a guest and netvm.
-    pub fn new(guest: &Guest, netvm: &Guest) -> Self {
+    pub fn new<G: Driver, N: Driver>(guest: &Guest<G>, netvm: &Guest<N>) -> Self {
         let rules = Rules {
             guest: GUEST,
             netvm: NETVM,

@@ -1,4 +1,4 @@
-//! The driver's side of a split ring.
+//! The driver's side of rings: what both kinds have in common, and split rings.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,56 @@ impl Desc {
     }
 }
 
-/// A ring in a guest's memory, driven by hand.
+/// A ring in a guest's memory, driven by hand; split or packed.
+pub trait Driver: Clone {
+    /// The feature bit that makes rings be of this kind.
+    const FEATURES: u64;
+    /// The base of a ring that is new.
+    const START: u32;
+
+    /// An empty ring at `base`; needs 64 KiB for up to 1024 entries.
+    fn create(memory: &Arc<GuestMemoryMmap>, base: u64, size: u16) -> Self;
+    fn layout(&self) -> RingLayout;
+    /// Zeroes the ring, as a driver does when it initialises a device.
+    fn reset(&mut self);
+    /// What a frontend sets as base, when it knows all the driver knows.
+    fn base(&self) -> u32;
+    /// Writes a chain of good shape, whose NEXT flags are set here, without making it available.
+    /// It is known by `id` when it comes back; a split ring has its first descriptor there.
+    fn offer(&mut self, id: u16, chain: &[Desc]);
+    /// As [`Driver::offer`], but with the flags as they are given.
+    fn offer_raw(&mut self, id: u16, chain: &[Desc]);
+    /// Writes an entry of an indirect table; its `next` means nothing to a packed ring.
+    fn set_table(&self, table: u64, index: u16, desc: Desc);
+    /// Makes everything available that was offered.
+    fn publish(&mut self);
+    /// How many chains were ever offered, modulo 2^16.
+    fn offered(&self) -> u16;
+    /// Entries of the ring that did not come back.
+    fn in_flight(&self) -> u16;
+    /// The next chain that came back: id, and bytes written.
+    fn pop_used(&mut self) -> Option<(u32, u32)>;
+    /// The driver wants a call for whatever is used, or for nothing.
+    fn set_calls(&self, wanted: bool);
+    /// The driver wants a call once so many chains of one descriptor each were used, counted from
+    /// the start of the ring (VIRTIO_F_EVENT_IDX).
+    fn call_after(&self, chains: u16);
+    /// Whether the device asks for a kick with the next chain.
+    fn kick_is_wanted(&self, event_idx: bool) -> bool;
+}
+
+/// The chain with NEXT in the flags of all but the last.
+pub fn linked(chain: &[Desc]) -> Vec<Desc> {
+    let mut chain = chain.to_vec();
+    if let Some((_, others)) = chain.split_last_mut() {
+        for desc in others {
+            desc.flags |= NEXT;
+        }
+    }
+    chain
+}
+
+/// A split ring.
 #[derive(Clone, Debug)]
 pub struct DriverRing {
     pub memory: Arc<GuestMemoryMmap>,
@@ -124,5 +173,71 @@ impl DriverRing {
         let len: u32 = self.memory.read_obj(GuestAddress(address + 4)).unwrap();
         self.last_used = self.last_used.wrapping_add(1);
         Some((id, len))
+    }
+}
+
+impl Driver for DriverRing {
+    const FEATURES: u64 = 0;
+    const START: u32 = 0;
+
+    fn create(memory: &Arc<GuestMemoryMmap>, base: u64, size: u16) -> Self {
+        Self::new(memory, base, size)
+    }
+
+    fn layout(&self) -> RingLayout {
+        self.layout
+    }
+
+    fn reset(&mut self) {
+        self.reset();
+    }
+
+    fn base(&self) -> u32 {
+        // cloud-hypervisor's idea of it on a reconnect: everything available is done.
+        self.avail_idx.into()
+    }
+
+    fn offer(&mut self, id: u16, chain: &[Desc]) {
+        self.offer_raw(id, &linked(chain));
+    }
+
+    fn offer_raw(&mut self, id: u16, chain: &[Desc]) {
+        let at = |index: usize| (id + index as u16) % self.layout.size;
+        for (index, desc) in chain.iter().enumerate() {
+            self.set_desc(at(index), Desc { next: at(index + 1), ..*desc });
+        }
+        self.put_avail(id);
+    }
+
+    fn set_table(&self, table: u64, index: u16, desc: Desc) {
+        self.set_desc_at(table, index, desc);
+    }
+
+    fn publish(&mut self) {
+        Self::publish(self);
+    }
+
+    fn offered(&self) -> u16 {
+        self.avail_idx
+    }
+
+    fn in_flight(&self) -> u16 {
+        self.avail_idx.wrapping_sub(self.last_used)
+    }
+
+    fn pop_used(&mut self) -> Option<(u32, u32)> {
+        self.pop_used()
+    }
+
+    fn set_calls(&self, wanted: bool) {
+        self.set_avail_flags(u16::from(!wanted));
+    }
+
+    fn call_after(&self, chains: u16) {
+        self.set_used_event(chains.wrapping_sub(1));
+    }
+
+    fn kick_is_wanted(&self, event_idx: bool) -> bool {
+        if event_idx { self.avail_event() == self.avail_idx } else { self.used_flags() == 0 }
     }
 }

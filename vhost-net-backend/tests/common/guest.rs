@@ -1,6 +1,7 @@
 //! A guest: memory on a memfd, two rings, and a frontend that connects them to a link.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -16,7 +17,7 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::driver::{Desc, DriverRing, NEXT, WRITE};
+use super::driver::{Desc, Driver, DriverRing, WRITE};
 
 pub const MRG_RXBUF: u64 = 1 << 15;
 pub const INDIRECT_DESC: u64 = 1 << 28;
@@ -37,12 +38,12 @@ const RX_BUFFERS: u64 = 0x40_0000;
 const BUFFER_LEN: u32 = 2048;
 const WAIT: Duration = Duration::from_secs(5);
 
-/// A guest with a virtio-net card.
-pub struct Guest {
+/// A guest with a virtio-net card, whose rings are split unless it is said otherwise.
+pub struct Guest<R = DriverRing> {
     pub file: File,
     pub memory: Arc<GuestMemoryMmap>,
-    pub rx: DriverRing,
-    pub tx: DriverRing,
+    pub rx: R,
+    pub tx: R,
     pub features: u64,
     /// Bytes per receive buffer.
     pub rx_buffer_len: u32,
@@ -53,12 +54,23 @@ pub struct Guest {
 /// A connected frontend.
 pub struct Session {
     pub frontend: Frontend,
+    /// Its connection, for what the frontend cannot say.
+    stream: UnixStream,
     pub kick: [EventFd; 2],
     pub call: [EventFd; 2],
     pub error: [EventFd; 2],
 }
 
 impl Session {
+    /// Sets where a ring is, with all 32 bits, of which [`Frontend`] sends 16.
+    pub fn set_base(&self, ring: usize, base: u32) {
+        let message = [10, 9, 8, ring as u32, base].map(u32::to_ne_bytes).concat();
+        (&self.stream).write_all(&message).unwrap();
+        let mut reply = [0xff; 20];
+        (&self.stream).read_exact(&mut reply).unwrap();
+        assert_eq!(reply[12..], [0; 8], "the base is accepted");
+    }
+
     /// Replaces the call eventfd of a ring.
     pub fn frontend_call(&self, ring: usize, call: &EventFd) {
         self.frontend.set_vring_call(ring, call).unwrap();
@@ -75,16 +87,23 @@ pub fn memfd(len: usize, seals: SealFlags) -> File {
 }
 
 impl Guest {
-    /// A guest that is not connected, with rings of `size` entries.
+    /// A guest that is not connected, with split rings of `size` entries.
     pub fn new(features: u64, size: u16) -> Self {
+        Self::create(features, size)
+    }
+}
+
+impl<R: Driver> Guest<R> {
+    /// A guest that is not connected, with rings of `size` entries.
+    pub fn create(features: u64, size: u16) -> Self {
         let file = memfd(MEMORY_LEN, SealFlags::SHRINK | SealFlags::GROW);
         let offset = FileOffset::new(file.try_clone().unwrap(), 0);
         let region = MmapRegion::<()>::from_file(offset, MEMORY_LEN).unwrap();
         let region = GuestRegionMmap::new(region, GuestAddress(0)).unwrap();
         let memory = Arc::new(GuestMemoryMmap::from_regions(vec![region]).unwrap());
-        let rx = DriverRing::new(&memory, 0, size);
-        let tx = DriverRing::new(&memory, 0x2_0000, size);
-        let features = features | VERSION_1 | PROTOCOL;
+        let rx = R::create(&memory, 0, size);
+        let tx = R::create(&memory, 0x2_0000, size);
+        let features = features | R::FEATURES | VERSION_1 | PROTOCOL;
         Self {
             file,
             memory,
@@ -103,8 +122,18 @@ impl Guest {
         self.connect_stream(stream);
     }
 
+    /// As [`Guest::connect`], with buffers posted already that no link has seen.
+    pub fn connect_at_its_start(&mut self, socket: &Path) {
+        self.connect_at(UnixStream::connect(socket).unwrap(), |_| R::START);
+    }
+
     pub fn connect_stream(&mut self, stream: UnixStream) {
-        let mut frontend = Frontend::from_stream(stream, 17);
+        self.connect_at(stream, R::base);
+    }
+
+    /// Connects, with the base that `base` finds for each ring.
+    fn connect_at(&mut self, stream: UnixStream, base: impl Fn(&R) -> u32) {
+        let mut frontend = Frontend::from_stream(stream.try_clone().unwrap(), 17);
         frontend.set_owner().unwrap();
         let offered = frontend.get_features().unwrap();
         assert_eq!(offered & self.features, self.features, "{offered:#x}");
@@ -121,19 +150,19 @@ impl Guest {
         frontend.set_mem_table(&[self.region()]).unwrap();
         let eventfds = || [(); 2].map(|()| EventFd::new(EFD_NONBLOCK).unwrap());
         let (kick, call, error) = (eventfds(), eventfds(), eventfds());
+        let session = self.session.insert(Session { frontend, stream, kick, call, error });
+        let Session { frontend, kick, call, error, .. } = &*session;
         for (index, ring) in [&self.rx, &self.tx].into_iter().enumerate() {
-            frontend.set_vring_num(index, ring.layout.size).unwrap();
+            frontend.set_vring_num(index, ring.layout().size).unwrap();
             frontend.set_vring_addr(index, &ring_config(ring)).unwrap();
-            // cloud-hypervisor's idea of the base on a reconnect: everything available is done.
-            frontend.set_vring_base(index, ring.avail_idx).unwrap();
+            session.set_base(index, base(ring));
             frontend.set_vring_call(index, &call[index]).unwrap();
             frontend.set_vring_err(index, &error[index]).unwrap();
             frontend.set_vring_kick(index, &kick[index]).unwrap();
         }
         for index in 0..2 {
-            frontend.set_vring_enable(index, true).unwrap();
+            session.frontend.set_vring_enable(index, true).unwrap();
         }
-        self.session = Some(Session { frontend, kick, call, error });
     }
 
     pub fn region(&self) -> VhostUserMemoryRegionInfo {
@@ -160,22 +189,16 @@ impl Guest {
 
     /// Fills the receive ring.
     pub fn fill_rx(&mut self) {
-        let free = self.rx.layout.size - self.rx.avail_idx.wrapping_sub(self.rx.last_used);
-        self.post_rx(free);
+        self.post_rx(self.rx.layout().size - self.rx.in_flight());
     }
 
     /// Offers `count` receive buffers.
     pub fn post_rx(&mut self, count: u16) {
         for _ in 0..count {
-            let index = self.rx.avail_idx % self.rx.layout.size;
-            let desc = Desc {
-                addr: RX_BUFFERS + u64::from(index) * u64::from(BUFFER_LEN),
-                len: self.rx_buffer_len,
-                flags: WRITE,
-                next: 0,
-            };
-            self.rx.set_desc(index, desc);
-            self.rx.put_avail(index);
+            let index = self.rx.offered() % self.rx.layout().size;
+            let addr = RX_BUFFERS + u64::from(index) * u64::from(BUFFER_LEN);
+            let desc = Desc { addr, len: self.rx_buffer_len, flags: WRITE, next: 0 };
+            self.rx.offer(index, &[desc]);
         }
         self.rx.publish();
     }
@@ -191,24 +214,22 @@ impl Guest {
     /// Puts a frame into the transmit ring, one descriptor, without a kick. The ring must have
     /// room.
     pub fn post(&mut self, frame: &[u8]) {
-        let index = self.tx_posted % self.tx.layout.size;
+        let index = self.tx_posted % self.tx.layout().size;
         self.tx_posted = self.tx_posted.wrapping_add(1);
         let desc = self.write_tx(index, frame);
-        self.tx.set_desc(index, desc);
-        self.tx.put_avail(index);
+        self.tx.offer(index, &[desc]);
         self.tx.publish();
     }
 
     /// As [`Guest::post`], in two descriptors: header and frame apart.
     pub fn post_split(&mut self, frame: &[u8]) {
-        let size = self.tx.layout.size;
-        let index = self.tx_posted % size;
-        let second = (index + 1) % size;
+        let index = self.tx_posted % self.tx.layout().size;
         self.tx_posted = self.tx_posted.wrapping_add(2);
         let whole = self.write_tx(index, frame);
-        self.tx.set_desc(index, Desc { len: 12, flags: NEXT, next: second, ..whole });
-        self.tx.set_desc(second, Desc { addr: whole.addr + 12, len: whole.len - 12, ..whole });
-        self.tx.put_avail(index);
+        let (header, body) = (12, whole.len - 12);
+        let parts =
+            [Desc { len: header, ..whole }, Desc { addr: whole.addr + 12, len: body, ..whole }];
+        self.tx.offer(index, &parts);
         self.tx.publish();
     }
 
@@ -223,7 +244,7 @@ impl Guest {
     pub fn wait_tx(&mut self) {
         let done = wait_for(|| {
             while self.tx.pop_used().is_some() {}
-            self.tx.last_used == self.tx.avail_idx
+            self.tx.in_flight() == 0
         });
         assert!(done, "the link did not take the frame");
     }
@@ -261,7 +282,7 @@ impl Guest {
         Some((bytes.split_off(12), buffers))
     }
 
-    fn read_rx(&self, id: u32, len: u32) -> Vec<u8> {
+    pub fn read_rx(&self, id: u32, len: u32) -> Vec<u8> {
         let mut bytes = vec![0; len as usize];
         let address = RX_BUFFERS + u64::from(id) * u64::from(BUFFER_LEN);
         self.memory.read_slice(&mut bytes, GuestAddress(address)).unwrap();
@@ -270,14 +291,15 @@ impl Guest {
 }
 
 /// The addresses of a ring, as a VMM gives them.
-pub fn ring_config(ring: &DriverRing) -> VringConfigData {
+pub fn ring_config<R: Driver>(ring: &R) -> VringConfigData {
+    let layout = ring.layout();
     VringConfigData {
         queue_max_size: 32768,
-        queue_size: ring.layout.size,
+        queue_size: layout.size,
         flags: 0,
-        desc_table_addr: USER_ADDRESS + ring.layout.descriptors,
-        used_ring_addr: USER_ADDRESS + ring.layout.used,
-        avail_ring_addr: USER_ADDRESS + ring.layout.available,
+        desc_table_addr: USER_ADDRESS + layout.descriptors,
+        used_ring_addr: USER_ADDRESS + layout.used,
+        avail_ring_addr: USER_ADDRESS + layout.available,
         log_addr: None,
     }
 }

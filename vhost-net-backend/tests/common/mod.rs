@@ -12,6 +12,23 @@ pub mod direct;
 pub mod driver;
 pub mod guest;
 pub mod link;
+pub mod packed;
+
+/// Makes a test of each function, which is generic in the kind of ring, on split rings and on
+/// packed ones.
+#[allow(unused_macros, reason = "each test binary uses a part")]
+macro_rules! on_both {
+    ($($name:ident,)*) => {
+        mod split {
+            $(#[test] fn $name() { super::$name::<crate::common::driver::DriverRing>(); })*
+        }
+        mod packed {
+            $(#[test] fn $name() { super::$name::<crate::common::packed::PackedRing>(); })*
+        }
+    };
+}
+#[allow(unused_imports, reason = "each test binary uses a part")]
+pub(crate) use on_both;
 
 use std::net::Ipv4Addr;
 

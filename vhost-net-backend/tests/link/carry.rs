@@ -1,15 +1,27 @@
-//! Frames that shall arrive, do, and whole.
+//! Frames that shall arrive, do, and whole; on rings of either kind.
 
 use std::time::Duration;
 
-use crate::common::guest::{EVENT_IDX, INDIRECT_DESC, MRG_RXBUF};
-use crate::common::{GUEST, NETVM, frame};
-use crate::pair;
+use crate::common::driver::{Driver, DriverRing};
+use crate::common::guest::{EVENT_IDX, Guest, INDIRECT_DESC, MRG_RXBUF};
+use crate::common::link::TestLink;
+use crate::common::packed::PackedRing;
+use crate::common::{GUEST, NETVM, frame, on_both};
+use crate::pair_of;
 
-#[test]
-fn frames_pass_both_ways_unchanged() {
+on_both! {
+    frames_pass_both_ways_unchanged,
+    l18_short_frame_is_padded_with_zeros,
+    rings_wrap_past_65536_chains_in_order,
+    full_receive_ring_drops_and_counts_and_recovers,
+    mergeable_frame_fills_several_buffers_that_appear_together,
+    frames_posted_before_the_ring_runs_need_no_kick,
+    chains_of_several_descriptors_wrap_around_the_ring,
+}
+
+fn frames_pass_both_ways_unchanged<R: Driver>() {
     for features in [0, MRG_RXBUF, MRG_RXBUF | EVENT_IDX | INDIRECT_DESC] {
-        let (link, mut guest, mut netvm) = pair(features, 256);
+        let (link, mut guest, mut netvm) = pair_of::<R>(features, 256);
         for len in [60, 64, 128, 1000, 1514] {
             let up = frame(NETVM, GUEST, len, 1);
             guest.send(&up);
@@ -29,8 +41,30 @@ fn frames_pass_both_ways_unchanged() {
 }
 
 #[test]
-fn l18_short_frame_is_padded_with_zeros() {
-    let (_link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+fn ends_with_rings_of_different_kinds_understand_each_other() {
+    fn run<G: Driver, N: Driver>() {
+        let link = TestLink::start();
+        let mut guest = Guest::<G>::create(MRG_RXBUF, 64);
+        let mut netvm = Guest::<N>::create(MRG_RXBUF | EVENT_IDX, 256);
+        guest.connect(&link.guest_socket());
+        netvm.connect(&link.netvm_socket());
+        for round in 0..100 {
+            guest.fill_rx();
+            netvm.fill_rx();
+            let up = frame(NETVM, GUEST, 60 + 14 * usize::from(round), round);
+            guest.send(&up);
+            assert_eq!(netvm.receive(), up);
+            let down = frame(GUEST, NETVM, 1514 - 14 * usize::from(round), round);
+            netvm.send(&down);
+            assert_eq!(guest.receive(), down);
+        }
+    }
+    run::<DriverRing, PackedRing>();
+    run::<PackedRing, DriverRing>();
+}
+
+fn l18_short_frame_is_padded_with_zeros<R: Driver>() {
+    let (_link, mut guest, mut netvm) = pair_of::<R>(MRG_RXBUF, 64);
     // What lay in the buffers before must not be taken for a part of the frame.
     guest.send(&frame(NETVM, GUEST, 1514, 1));
     netvm.receive();
@@ -43,9 +77,8 @@ fn l18_short_frame_is_padded_with_zeros() {
     }
 }
 
-#[test]
-fn rings_wrap_past_65536_chains_in_order() {
-    let (link, mut guest, mut netvm) = pair(MRG_RXBUF | EVENT_IDX, 128);
+fn rings_wrap_past_65536_chains_in_order<R: Driver>() {
+    let (link, mut guest, mut netvm) = pair_of::<R>(MRG_RXBUF | EVENT_IDX, 128);
     for round in 0..(70_000_u32 / 100) {
         let frames: Vec<_> = (0..100)
             .map(|number| {
@@ -67,9 +100,8 @@ fn rings_wrap_past_65536_chains_in_order() {
     assert!(link.report().drops.is_empty());
 }
 
-#[test]
-fn full_receive_ring_drops_and_counts_and_recovers() {
-    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
+fn full_receive_ring_drops_and_counts_and_recovers<R: Driver>() {
+    let (link, mut guest, mut netvm) = pair_of::<R>(MRG_RXBUF, 64);
     for round in 0..3 {
         for _ in 0..60 {
             guest.post(&frame(NETVM, GUEST, 60, round));
@@ -86,4 +118,46 @@ fn full_receive_ring_drops_and_counts_and_recovers() {
     let last = frame(NETVM, GUEST, 60, 9);
     guest.send(&last);
     assert_eq!(netvm.receive(), last);
+}
+
+fn mergeable_frame_fills_several_buffers_that_appear_together<R: Driver>() {
+    let link = TestLink::start();
+    let mut guest = Guest::<R>::create(MRG_RXBUF, 64);
+    let mut netvm = Guest::<R>::create(MRG_RXBUF, 64);
+    netvm.rx_buffer_len = 200;
+    guest.connect(&link.guest_socket());
+    netvm.connect(&link.netvm_socket());
+    for len in [60, 188, 189, 1000, 1514].repeat(10) {
+        netvm.fill_rx();
+        let sent = frame(NETVM, GUEST, len, 7);
+        guest.send(&sent);
+        let (received, buffers) = netvm.receive_within(Duration::from_secs(5)).unwrap();
+        assert_eq!(received, sent);
+        assert_eq!(usize::from(buffers), (len + 12).div_ceil(200));
+    }
+}
+
+fn frames_posted_before_the_ring_runs_need_no_kick<R: Driver>() {
+    let link = TestLink::start();
+    let mut netvm = Guest::<R>::create(MRG_RXBUF, 64);
+    netvm.fill_rx();
+    let sent = frame(NETVM, GUEST, 60, 1);
+    let mut guest = Guest::<R>::create(MRG_RXBUF, 64);
+    netvm.connect_at_its_start(&link.netvm_socket());
+    guest.post(&sent);
+    guest.connect_at_its_start(&link.guest_socket());
+    assert_eq!(netvm.receive(), sent);
+}
+
+fn chains_of_several_descriptors_wrap_around_the_ring<R: Driver>() {
+    let (_link, mut guest, mut netvm) = pair_of::<R>(MRG_RXBUF, 16);
+    for round in 0..100 {
+        let sent = [frame(NETVM, GUEST, 60, round), frame(NETVM, GUEST, 900, round)];
+        guest.post_split(&sent[0]);
+        guest.post(&sent[1]);
+        guest.kick_tx();
+        guest.wait_tx();
+        assert_eq!([netvm.receive(), netvm.receive()], sent);
+        netvm.fill_rx();
+    }
 }

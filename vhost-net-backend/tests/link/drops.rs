@@ -5,7 +5,6 @@ use std::time::Duration;
 use vhost_net_backend::mac::MacAddr;
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::common::driver::Desc;
 use crate::common::guest::{Guest, MRG_RXBUF};
 use crate::common::link::TestLink;
 use crate::common::{GUEST, NETVM, frame};
@@ -77,40 +76,6 @@ fn frames_too_short_or_too_long_are_dropped() {
         let ends = (&mut guest, &mut netvm);
         only_the_neighbour_passes(&link, ends, (&bad, &good), reason);
     }
-}
-
-#[test]
-fn t17_chain_not_longer_than_a_header_is_dropped() {
-    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
-    for (len, reason) in [(1, "header-short"), (11, "header-short"), (12, "frame-short")] {
-        let before = link.drops(reason);
-        let desc = guest.write_tx(63, &[]);
-        guest.tx.set_desc(63, Desc { len, ..desc });
-        guest.tx.put_avail(63);
-        guest.tx.publish();
-        guest.kick_tx();
-        guest.wait_tx();
-        assert_eq!(link.drops(reason), before + 1, "{len}");
-    }
-    let good = frame(NETVM, GUEST, 60, 1);
-    guest.send(&good);
-    assert_eq!(netvm.receive(), good);
-}
-
-#[test]
-fn t16_chain_of_a_gibibyte_is_dropped_without_a_copy() {
-    let (link, mut guest, mut netvm) = pair(MRG_RXBUF, 64);
-    // One descriptor over nearly all of the guest's memory.
-    let desc = Desc { addr: 0x10_0000, len: 6 << 20, ..Desc::default() };
-    guest.tx.set_desc(63, desc);
-    guest.tx.put_avail(63);
-    guest.tx.publish();
-    guest.kick_tx();
-    guest.wait_tx();
-    assert_eq!(link.drops("frame-long"), 1);
-    let good = frame(NETVM, GUEST, 60, 1);
-    guest.send(&good);
-    assert_eq!(netvm.receive(), good);
 }
 
 #[test]

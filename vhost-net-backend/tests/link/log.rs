@@ -137,7 +137,7 @@ fn logging_that_is_on_begins_with_the_log() {
 
 #[test]
 fn log_of_one_end_has_nothing_of_the_other() {
-    let (_link, mut guest, mut netvm) = linked_pair(MRG_RXBUF, 64);
+    let (link, mut guest, mut netvm) = linked_pair(MRG_RXBUF, 64);
     let log = log_file(LOG_LEN);
     set_log_base(&mut netvm, &log);
     set_logging(&mut netvm, true);
@@ -149,6 +149,7 @@ fn log_of_one_end_has_nothing_of_the_other() {
     assert!(!written.is_empty());
     assert!(marked(&log).is_superset(&written));
     netvm.disconnect();
+    link.report_when(|report| !report.netvm.connected);
     guest.send(&frame(NETVM, GUEST, 100, 2));
     let marks = marked(&log);
     guest.send(&frame(NETVM, GUEST, 100, 3));
