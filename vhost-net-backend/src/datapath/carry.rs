@@ -186,21 +186,22 @@ impl Carrier<'_> {
         tally: &mut Tally,
     ) -> Result<(), DropReason> {
         let offload = self.prove(source)?;
-        let len = self.packet.len();
-        let class = self.judge(source, offload.wire_len(len))?;
-        let carried = self.hand_over(&offload, source, sink, tally);
-        if carried == Err(DropReason::NoRxBuffer) {
-            // It may be judged again, as often as the worker looks for buffers.
-            self.rates.put_back(class, len);
+        let charged = self.packet.len();
+        let class = self.judge(source, offload.wire_len(charged))?;
+        let forwarded = self.forward(source, &offload, sink, tally);
+        if forwarded.is_err() {
+            // It may have to wait, and is judged again then.
+            self.rates.give_back(class, charged);
         }
-        carried
+        forwarded
     }
 
+    /// Delivers a frame that may pass, in the form that its receiver takes.
     #[inline]
-    fn hand_over<S: Source, T: Sink>(
+    fn forward<S: Source, T: Sink>(
         &mut self,
-        offload: &Offload,
         source: &S,
+        offload: &Offload,
         sink: &mut T,
         tally: &mut Tally,
     ) -> Result<(), DropReason> {
@@ -281,8 +282,7 @@ impl Carrier<'_> {
             let frame = Frame { bytes: self.packet.bytes(), len: self.packet.len(), wire_len };
             match self.filter.check(self.from, &frame, self.now) {
                 Verdict::Pass(class) => {
-                    self.rates.take(class, frame.len, self.now)?;
-                    return Ok(class);
+                    return self.rates.take(class, frame.len, self.now).map(|()| class);
                 }
                 Verdict::Drop(reason) => return Err(reason),
                 Verdict::More(len) => self.packet.pull(len, source.place())?,

@@ -41,7 +41,7 @@ fn worker_calls() -> u64 {
     let calls = tasks.map(|task| {
         let task = task.unwrap();
         let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        if name.trim() != "worker" {
+        if !name.starts_with("worker-") {
             return 0;
         }
         workers += 1;

@@ -18,6 +18,7 @@ mod memory;
 mod model;
 mod notify;
 mod packed;
+mod pairs;
 mod raw;
 mod refusal;
 mod replay;

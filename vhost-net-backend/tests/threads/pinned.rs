@@ -23,7 +23,7 @@ fn every_thread_of_a_pinned_link_stays_where_it_was_put() {
     guest.send(&up);
     assert_eq!(netvm.receive(), up);
     let threads = of_threads(&daemon, "Cpus_allowed_list");
-    assert!(threads.iter().any(|(name, _)| name == "worker"), "{threads:?}");
+    assert!(threads.iter().any(|(name, _)| name == "worker-0"), "{threads:?}");
     assert!(threads.iter().all(|(_, list)| *list == cpu), "{threads:?}");
 }
 
