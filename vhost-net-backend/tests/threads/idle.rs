@@ -1,17 +1,26 @@
 //! A link that has nothing to do.
 
+use std::any::Any;
 use std::time::Duration;
 
-use crate::common::guest::{EVENT_IDX, Guest, MRG_RXBUF};
+use crate::common::driver::{Driver, DriverRing};
+use crate::common::guest::{EVENT_IDX, MRG_RXBUF};
+use crate::common::packed::PackedRing;
 use crate::common::{GUEST, NETVM, frame};
 use crate::daemon::Daemon;
 use crate::{alone, connected, of_threads};
 
 const SECONDS: u64 = 2;
 
-/// A link through which every kind of path has been used, and that has come to rest.
-fn used(features: u64, arguments: &[&str]) -> (Daemon, Guest, Guest) {
-    let (daemon, mut guest, mut netvm) = connected(features, 256, arguments);
+/// A link that has carried frames both ways, and come to rest.
+struct Used {
+    daemon: Daemon,
+    /// Hold its ends.
+    _guests: [Box<dyn Any>; 2],
+}
+
+fn used<R: Driver + 'static>(features: u64) -> Used {
+    let (daemon, mut guest, mut netvm) = connected::<R>(MRG_RXBUF | features, 256, &[]);
     for seed in 0..50 {
         for len in [60, 1514] {
             guest.send(&frame(NETVM, GUEST, len, seed));
@@ -20,24 +29,29 @@ fn used(features: u64, arguments: &[&str]) -> (Daemon, Guest, Guest) {
             guest.receive();
         }
     }
-    std::thread::sleep(Duration::from_millis(200));
-    (daemon, guest, netvm)
+    Used { daemon, _guests: [Box::new(guest), Box::new(netvm)] }
 }
 
 #[test]
 fn no_thread_of_an_idle_link_wakes_up() {
     let _turn = alone();
-    for features in [MRG_RXBUF, MRG_RXBUF | EVENT_IDX] {
-        let (daemon, _guest, _netvm) = used(features, &[]);
-        let switches = || {
-            let of = |field| of_threads(&daemon, field);
+    let links = [
+        used::<DriverRing>(0),
+        used::<DriverRing>(EVENT_IDX),
+        used::<PackedRing>(0),
+        used::<PackedRing>(EVENT_IDX),
+    ];
+    std::thread::sleep(Duration::from_millis(200));
+    let switches = || {
+        links.each_ref().map(|Used { daemon, .. }| {
+            let of = |field| of_threads(daemon, field);
             [of("voluntary_ctxt_switches"), of("nonvoluntary_ctxt_switches")]
-        };
-        let before = switches();
-        assert!(before[0].len() >= 4, "{before:?}");
-        std::thread::sleep(Duration::from_secs(SECONDS));
-        assert_eq!(switches(), before, "wake-ups in {SECONDS} s");
-    }
+        })
+    };
+    let before = switches();
+    assert!(before.iter().all(|link| link[0].len() >= 4), "{before:?}");
+    std::thread::sleep(Duration::from_secs(SECONDS));
+    assert_eq!(switches(), before, "wake-ups in {SECONDS} s");
 }
 
 /// What no other process has, and is in memory: `/proc/PID/smaps_rollup`, KiB.
@@ -55,9 +69,8 @@ fn idle_link_takes_less_than_2_mib_of_memory_of_its_own() {
     let _turn = alone();
     // The program's file counts as private while one process has it mapped; the second link shows
     // what each costs. Its guests' memory is shared, with their VMMs.
-    let (_first, _guest, _netvm) = used(MRG_RXBUF | EVENT_IDX, &[]);
-    let (second, _other_guest, _other_netvm) = used(MRG_RXBUF | EVENT_IDX, &[]);
-    let kib = private_kib(&second);
+    let links = [used::<DriverRing>(EVENT_IDX), used::<DriverRing>(EVENT_IDX)];
+    let kib = private_kib(&links[1].daemon);
     println!("{kib} KiB");
     assert!(kib < 2048, "{kib} KiB");
 }

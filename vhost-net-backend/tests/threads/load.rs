@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::driver::{Desc, WRITE};
+use crate::common::driver::{Desc, DriverRing, WRITE};
 use crate::common::guest::{Guest, MRG_RXBUF};
 use crate::common::{GUEST, NETVM, frame};
 use crate::connected;
@@ -49,11 +49,12 @@ impl Busy {
         (daemon, guest, netvm)
     }
 
-    /// Offers again whatever was used.
+    /// Offers a buffer again for each that was used, and a frame for each buffer: none is ever
+    /// without one. A frame's own descriptor is used before the buffer it went into.
     fn refill(&self) {
-        for ring in [&self.netvm.rx, &self.guest.tx] {
-            ring.store_avail_idx(ring.used_idx().wrapping_add(Self::RING));
-        }
+        let offered = self.netvm.rx.used_idx().wrapping_add(Self::RING);
+        self.netvm.rx.store_avail_idx(offered);
+        self.guest.tx.store_avail_idx(offered);
         if self.guest.tx.used_flags() == 0 {
             self.guest.kick_tx();
         }
@@ -87,7 +88,7 @@ pub struct Timed {
 
 impl Timed {
     pub fn new(arguments: &[&str]) -> Self {
-        let (daemon, guest, netvm) = connected(MRG_RXBUF, 1024, arguments);
+        let (daemon, guest, netvm) = connected::<DriverRing>(MRG_RXBUF, 1024, arguments);
         guest.tx.set_avail_flags(1);
         netvm.rx.set_avail_flags(1);
         Self { daemon, guest, netvm, frame: frame(NETVM, GUEST, 64, 1) }

@@ -19,8 +19,10 @@ mod share;
 mod system_calls;
 mod wake_ups;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use common::driver::Driver;
 use common::guest::Guest;
 use daemon::Daemon;
 
@@ -32,9 +34,13 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// A link process with both ends connected, and full receive rings.
-fn connected(features: u64, size: u16, arguments: &[&str]) -> (Daemon, Guest, Guest) {
+fn connected<R: Driver>(
+    features: u64,
+    size: u16,
+    arguments: &[&str],
+) -> (Daemon, Guest<R>, Guest<R>) {
     let daemon = Daemon::start(&[&["--sandbox", "available"], arguments].concat());
-    let (mut guest, mut netvm) = (Guest::new(features, size), Guest::new(features, size));
+    let (mut guest, mut netvm) = (Guest::create(features, size), Guest::create(features, size));
     guest.connect(&daemon.guest_socket());
     netvm.connect(&daemon.netvm_socket());
     guest.fill_rx();
@@ -56,4 +62,13 @@ fn of_threads(daemon: &Daemon, field: &str) -> Vec<(String, String)> {
         .collect();
     lines.sort();
     lines
+}
+
+/// Tells other threads of a test, when it goes, that the test is over: by a failure as well.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+use crate::common::driver::DriverRing;
 use crate::common::guest::{EVENT_IDX, MRG_RXBUF};
 use crate::common::{GUEST, NETVM, frame};
 use crate::{alone, connected, daemon, of_threads};
@@ -18,7 +19,8 @@ pub fn cpus() -> Vec<usize> {
 fn every_thread_of_a_pinned_link_stays_where_it_was_put() {
     let _turn = alone();
     let cpu = cpus().last().unwrap().to_string();
-    let (daemon, mut guest, mut netvm) = connected(MRG_RXBUF | EVENT_IDX, 64, &["--pin", &cpu]);
+    let pin = ["--pin", &cpu];
+    let (daemon, mut guest, mut netvm) = connected::<DriverRing>(MRG_RXBUF | EVENT_IDX, 64, &pin);
     let up = frame(NETVM, GUEST, 300, 5);
     guest.send(&up);
     assert_eq!(netvm.receive(), up);

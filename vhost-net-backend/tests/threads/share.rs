@@ -1,11 +1,11 @@
 //! Links that share a CPU.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::alone;
 use crate::load::{Busy, Timed, keep_busy, percentile};
 use crate::pinned::cpus;
+use crate::{Over, alone};
 
 const TIME: Duration = Duration::from_secs(2);
 
@@ -13,12 +13,10 @@ const TIME: Duration = Duration::from_secs(2);
 fn beside<T>(links: &[Busy], measure: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let load = scope.spawn(|| keep_busy(links, &over));
+        scope.spawn(|| keep_busy(links, &over));
+        let _over = Over(&over);
         std::thread::sleep(Duration::from_millis(100));
-        let result = measure();
-        over.store(true, Ordering::Relaxed);
-        load.join().unwrap();
-        result
+        measure()
     })
 }
 
@@ -52,8 +50,8 @@ fn busy_links_on_one_cpu_get_the_same_share() {
 }
 
 /// A burst of a link with little to carry may wait for each busy link's slice of time (3 ms in most
-/// kernels) once; and the machine may have as much other work to do.
-const PING_BOUND: Duration = Duration::from_millis(2 * 8 * 3);
+/// kernels) once; and the machine may have three times as much other work to do.
+const PING_BOUND: Duration = Duration::from_millis(4 * 8 * 3);
 
 #[test]
 fn link_with_little_traffic_gets_it_through_beside_seven_busy_ones() {
@@ -73,8 +71,8 @@ fn link_with_little_traffic_gets_it_through_beside_seven_busy_ones() {
     assert!(links.iter().all(|link| link.carried() > 0));
 }
 
-/// Two slices, and as much again for other work on the machine.
-const FAIR_BOUND: Duration = Duration::from_millis(2 * 2 * 3);
+/// Two slices, and three times as much for other work on the machine.
+const FAIR_BOUND: Duration = Duration::from_millis(4 * 2 * 3);
 
 #[test]
 fn guest_at_a_hundredth_of_capacity_loses_nothing_to_one_at_full_rate() {

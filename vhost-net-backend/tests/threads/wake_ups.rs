@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use crate::alone;
 use crate::common::driver::{Driver, DriverRing};
 use crate::common::guest::{EVENT_IDX, Guest, MRG_RXBUF};
 use crate::common::link::TestLink;
 use crate::common::packed::{EVENTS_DESC, EVENTS_DISABLE, EVENTS_ENABLE, PackedRing};
 use crate::common::{GUEST, NETVM, frame};
+use crate::{Over, alone};
 
 /// Of each kind of ring.
 const RUN: Duration = Duration::from_millis(1500);
@@ -226,15 +226,6 @@ fn go_round<R: Notifications + Send>(features: u64) {
     assert!(rounds > 20, "{rounds} rounds");
     assert!(guest.slept > 10 && netvm.slept > 10, "calls are what wakes the drivers");
     assert!(link.report().drops.is_empty());
-}
-
-/// Ends the test for the other thread too, by a failure as well.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]
