@@ -166,6 +166,9 @@ pub fn link_command(
     for (name, value) in guest.rate.words() {
         option(name, value);
     }
+    if let Some(cpu) = guest.link_cpu {
+        option("--pin", cpu.to_string());
+    }
     if let Some(address) = guest.address {
         option("--address", address.to_string());
     }

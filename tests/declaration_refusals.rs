@@ -312,6 +312,17 @@ fn duplicate_names_macs_and_addresses_are_refused() {
 }
 
 #[test]
+fn unusable_cpu_of_a_link_is_refused() {
+    let with = |cpu: &str| format!("[[guest]]\nname = \"a\"\nlink_cpu = {cpu}");
+    for number in ["-1", "1024", "65536"] {
+        refuse(&with(number), &[("netvm::guest::link_cpu", number)]);
+    }
+    refuse(&with("\"3\""), &[("netvm::value::type", "\"3\"")]);
+    accept(&with("0"));
+    accept(&with("1023"));
+}
+
+#[test]
 fn unusable_rate_is_refused() {
     let with = |rate: &str| format!("[[guest]]\nname = \"a\"\nrate = {{ {rate} }}");
     let code = "netvm::guest::rate";

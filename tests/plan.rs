@@ -133,7 +133,7 @@ fn every_link_has_a_user_of_its_own_and_only_its_vmms_may_connect() {
 }
 
 #[test]
-fn a_link_knows_its_guests_addresses_and_rates() {
+fn a_link_knows_its_guests_addresses_rates_and_cpu() {
     let text = r#"
         scenario = "secure"
         spare_links = 1
@@ -142,6 +142,7 @@ fn a_link_knows_its_guests_addresses_and_rates() {
         name = "a"
         address = "100.127.77.9"
         rate = { up = "8Mbit", down_frames = 5000, control_frames = 10 }
+        link_cpu = 3
         [[guest]]
         name = "b"
     "#;
@@ -159,10 +160,12 @@ fn a_link_knows_its_guests_addresses_and_rates() {
     assert!(has(a, ["--address", "100.127.77.9"]), "{a:?}");
     assert!(has(a, ["--rate-up", "1000000"]), "{a:?}");
     assert!(has(a, ["--frames-down", "5000"]) && has(a, ["--rate-control", "10"]), "{a:?}");
+    assert!(has(a, ["--pin", "3"]), "{a:?}");
     assert!(!a.contains(&"--dynamic".to_owned()), "{a:?}");
     for link in [b, spare] {
         assert!(link.contains(&"--dynamic".to_owned()), "{link:?}");
         assert!(!link.iter().any(|word| word == "--address" || word.contains("rate")), "{link:?}");
+        assert!(!link.contains(&"--pin".to_owned()), "{link:?}");
     }
     // The link itself understands what it is told.
     for words in &links {

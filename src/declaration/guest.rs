@@ -1,7 +1,7 @@
 //! The `[[guest]]` tables and the spare links.
 
 use std::net::Ipv4Addr;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use serde::Serialize;
 
@@ -24,6 +24,10 @@ const RESERVED: [&str; 4] = ["netvm", "host", "localhost", "gateway"];
 /// Least memory of a guest, as some are tiny.
 const GUEST_MEMORY_MIN: Memory = Memory::from_mebibytes(16);
 
+/// CPU numbers that the kernel's interface takes. Whether there is such a CPU is known only where
+/// the link runs.
+const CPUS: RangeInclusive<u16> = 0..=1023;
+
 /// A guest with a link to netvm, or a spare link for one that comes later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Guest {
@@ -43,6 +47,8 @@ pub struct Guest {
     pub user: Option<u32>,
     /// What its link carries in a second.
     pub rate: Rate,
+    /// CPU that its link runs on; `None`: any.
+    pub link_cpu: Option<u16>,
     /// Whether it is a spare link.
     pub spare: bool,
 }
@@ -56,6 +62,7 @@ pub(super) struct Draft {
     memory: Field<Memory>,
     user: Field<u32>,
     rate: Field<Rate>,
+    link_cpu: Field<u16>,
 }
 
 impl Draft {
@@ -98,6 +105,7 @@ impl Draft {
             memory: self.memory.or(Memory::from_mebibytes(512))?,
             user: self.user.optional()?,
             rate: self.rate.or(Rate::default())?,
+            link_cpu: self.link_cpu.optional()?,
             spare: false,
         })
     }
@@ -137,6 +145,7 @@ pub(super) fn finish_guests(
             memory: Memory::from_mebibytes(512),
             user: None,
             rate: Rate::default(),
+            link_cpu: None,
             spare: true,
         })
     });
@@ -160,6 +169,13 @@ fn check_guest(check: &mut Check, raw: &At<RawGuest>, network: Option<&Network>)
         memory: check_memory(check, span, raw.memory.as_ref(), GUEST_MEMORY_MIN),
         user: check.number(span, "user", raw.user.as_ref(), 0..=UID_MAX, "netvm::vm::user"),
         rate: check_rate(check, span, raw.rate.as_ref()),
+        link_cpu: check.number(
+            span,
+            "link_cpu",
+            raw.link_cpu.as_ref(),
+            CPUS,
+            "netvm::guest::link_cpu",
+        ),
     }
 }
 

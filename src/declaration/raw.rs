@@ -172,6 +172,9 @@ pub(super) struct RawGuest {
     pub user: Option<At<i64>>,
     /// What its link carries in a second. Default: no limit but that of `control_frames`.
     pub rate: Option<At<RawRate>>,
+    /// The host's CPU that its link runs on, and no other. Default: any, as the kernel sees fit.
+    #[schemars(range(min = 0, max = 1023))]
+    pub link_cpu: Option<At<i64>>,
 }
 
 /// What a guest's link carries in a second at most. Frames beyond it are dropped and counted.
