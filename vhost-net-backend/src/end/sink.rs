@@ -96,6 +96,13 @@ impl<R: Ring> RingSink<'_, R> {
             chains.advance(1);
             return Ok(());
         }
+        // The next frame is probably as long, and goes to the next buffer.
+        if let Some(following) = chains.get(buffers)
+            && let Some(segment) = chains.segments(following).last()
+        {
+            let len = usize::try_from(total).unwrap_or(usize::MAX);
+            usage.memory.prefetch_tail(segment, len, true);
+        }
         self.scatter(Writer { lead, tail, memory: usage.memory }, buffers, total)
     }
 

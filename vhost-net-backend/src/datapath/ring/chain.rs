@@ -1,5 +1,6 @@
 //! Descriptor chains that were taken from a ring and checked.
 
+use super::Direction;
 use crate::datapath::memory::{Memory, Segment};
 
 /// One descriptor chain, checked as a whole.
@@ -128,8 +129,8 @@ impl Chains {
 
     /// Appends a segment to the chain being taken.
     #[inline]
-    pub(super) fn push(&mut self, memory: &Memory, segment: Segment) {
-        memory.prefetch(&segment);
+    pub(super) fn push(&mut self, memory: &Memory, segment: Segment, direction: Direction) {
+        memory.prefetch(&segment, direction == Direction::Write);
         // A chain is at most 32768 descriptors of at most 2^32 - 1 bytes.
         self.open.1 = self.open.1.wrapping_add(segment.len() as u64);
         self.segments.push(segment);
