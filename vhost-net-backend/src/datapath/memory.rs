@@ -33,6 +33,15 @@ struct Region {
     mapping: Mapping,
 }
 
+impl Region {
+    #[inline]
+    fn segment(&self, index: usize, offset: u64, len: u32) -> Option<Segment> {
+        #[expect(clippy::cast_possible_truncation, reason = "there are at most 509 regions")]
+        let region = index as u32;
+        Some(Segment { region, len, offset: usize::try_from(offset).ok()? })
+    }
+}
+
 /// A piece of guest memory within one region, checked to be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -96,19 +105,36 @@ impl Memory {
 
     /// Calls `piece` with each piece of `len` bytes at `address`, in order: one, or several if they
     /// go over from one region to the next. Returns `None` if not all of them are mapped.
-    #[inline]
+    #[inline(always)]
     pub fn locate(&self, address: u64, len: u32, mut piece: impl FnMut(Segment)) -> Option<()> {
-        let mut address = address;
-        let mut left = u64::from(len);
+        let (index, region, offset) = match self.find(address) {
+            // Nearly always.
+            Some(found) if u64::from(len) <= found.1.len.wrapping_sub(found.2) => found,
+            _ => return self.locate_apart(address, len, &mut piece),
+        };
+        if len > 0 {
+            piece(region.segment(index, offset, len)?);
+        }
+        Some(())
+    }
+
+    /// The same for what is empty, in several regions, or not mapped.
+    #[cold]
+    fn locate_apart(
+        &self,
+        mut address: u64,
+        len: u32,
+        piece: &mut dyn FnMut(Segment),
+    ) -> Option<()> {
+        let mut left = len;
         while left > 0 {
             let (index, region, offset) = self.find(address)?;
-            let len = left.min(region.len - offset);
-            #[expect(clippy::cast_possible_truncation, reason = "at most 509 regions, `len` bytes")]
-            let (region, len32) = (index as u32, len as u32);
-            piece(Segment { region, len: len32, offset: usize::try_from(offset).ok()? });
+            let room = region.len.wrapping_sub(offset);
+            let len = u32::try_from(room).map_or(left, |room| left.min(room));
+            piece(region.segment(index, offset, len)?);
             left -= len;
             if left > 0 {
-                address = address.checked_add(len)?;
+                address = address.checked_add(u64::from(len))?;
             }
         }
         Some(())
@@ -159,12 +185,15 @@ impl Memory {
         Some(())
     }
 
-    /// Brings the lines of `segment` closer that a header and the lead of a frame are in.
+    /// Brings the lines of `segment` closer that a header and the lead of a frame are in, if they
+    /// are among the first `len` bytes.
     #[inline]
-    pub fn prefetch(&self, segment: &Segment, to_write: bool) {
+    pub fn prefetch(&self, segment: &Segment, len: usize, to_write: bool) {
         if let Some(mapping) = self.mapping(segment) {
             for line in [0, LINE, 2 * LINE] {
-                mapping.prefetch(segment.offset.wrapping_add(line), to_write);
+                if line < len {
+                    mapping.prefetch(segment.offset.wrapping_add(line), to_write);
+                }
             }
         }
     }

@@ -42,6 +42,8 @@ pub struct Chains {
     used: usize,
     /// Where the segments of the chain being taken start, and their bytes.
     open: (usize, u64),
+    /// How much is likely to be written to a chain.
+    expected: usize,
 }
 
 /// Chains are taken until so many segments are held; then the next one is the last.
@@ -88,6 +90,12 @@ impl Chains {
         if chain.count == 1 { self.segments.get(chain.start as usize) } else { None }
     }
 
+    /// Says how much is likely to be written to each chain taken from now on.
+    #[inline]
+    pub const fn expect(&mut self, bytes: usize) {
+        self.expected = bytes;
+    }
+
     /// Drops the `count` oldest: they were used.
     #[inline]
     pub fn advance(&mut self, count: usize) {
@@ -130,7 +138,10 @@ impl Chains {
     /// Appends a segment to the chain being taken.
     #[inline]
     pub(super) fn push(&mut self, memory: &Memory, segment: Segment, direction: Direction) {
-        memory.prefetch(&segment, direction == Direction::Write);
+        match direction {
+            Direction::Read => memory.prefetch(&segment, segment.len(), false),
+            Direction::Write => memory.prefetch(&segment, self.expected, true),
+        }
         // A chain is at most 32768 descriptors of at most 2^32 - 1 bytes.
         self.open.1 = self.open.1.wrapping_add(segment.len() as u64);
         self.segments.push(segment);
