@@ -205,7 +205,8 @@ impl VhostUserEnd {
         self.memory = Some(memory);
     }
 
-    /// Asks for kicks; returns whether chains became available meanwhile.
+    /// Asks for kicks; returns whether there is something to do now: chains became available
+    /// meanwhile, or a ring has a fault.
     pub fn rearm(&mut self) -> bool {
         let Some(memory) = self.memory.take() else {
             return false;
@@ -216,7 +217,11 @@ impl VhostUserEnd {
                 match each!(&mut port.ring, ring => ring.enable_kicks(&memory)) {
                     // Frames that were taken and had to wait are waited for no longer.
                     Ok(found) => more |= found || !port.chains.is_empty(),
-                    Err(fault) => port.fault = Some(fault),
+                    // Nobody must sleep before that is known.
+                    Err(fault) => {
+                        port.fault = Some(fault);
+                        more = true;
+                    }
                 }
             }
         }
