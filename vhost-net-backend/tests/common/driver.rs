@@ -42,7 +42,7 @@ pub trait Driver: Clone {
     fn layout(&self) -> RingLayout;
     /// Zeroes the ring, as a driver does when it initialises a device.
     fn reset(&mut self);
-    /// What a frontend sets as base, when it knows all the driver knows.
+    /// What a frontend sets as base when it connects anew.
     fn base(&self) -> u32;
     /// Writes a chain of good shape, whose NEXT flags are set here, without making it available.
     /// It is known by `id` when it comes back; a split ring has its first descriptor there.

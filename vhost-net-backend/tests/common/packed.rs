@@ -138,7 +138,8 @@ impl Driver for PackedRing {
     }
 
     fn base(&self) -> u32 {
-        u32::from(self.next.bits()) | u32::from(self.used.bits()) << 16
+        // As QEMU does when the device is gone: what did not come back is available again.
+        u32::from(self.used.bits()) | u32::from(self.used.bits()) << 16
     }
 
     fn offer(&mut self, id: u16, chain: &[Desc]) {

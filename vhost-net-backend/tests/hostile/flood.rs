@@ -44,7 +44,7 @@ fn rest_goes_on<R: Driver>(
         assert!(arrived, "frames from netvm arrive");
         guest.fill_rx();
         netvm.wait_tx();
-        if rounds % 16 == 0 {
+        if rounds.is_multiple_of(16) {
             // The worker carries it out.
             let session = netvm.session();
             session.frontend_call(0, &session.call[0]);
