@@ -9,13 +9,19 @@ export CARGO_TARGET_$(HOST)_RUNNER := $(SUDO) -E
 endif
 
 # What the rig, netvm's image and the tests are made of.
-PACKAGES := gcc libc6-dev busybox-static cpio device-tree-compiler dnsmasq-base iproute2 kmod nftables \
+PACKAGES := gcc g++ libc6-dev busybox-static cpio device-tree-compiler dnsmasq-base iproute2 kmod nftables \
             procps qemu-system-x86 seabios strace tcpdump
 # Any kernel with VFIO will do (cloud flavours have none); Debian and Ubuntu name it differently.
 KERNEL := $(if $(shell ls -d /lib/modules/*/kernel/drivers/vfio/pci 2>/dev/null),,$(shell \
             if grep -q '^ID=ubuntu' /etc/os-release; then echo linux-image-generic; else echo linux-image-amd64; fi))
 
-.PHONY: demo test lint build install prerequisites clean
+# What `cargo fuzz` passes to rustc, but for the address sanitizer, which only a nightly compiler has.
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+COVERAGE := level=4 inline-8bit-counters pc-table trace-compares
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,$(COVERAGE))
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
+.PHONY: demo test fuzz lint build bench bench-peers bench-instructions install prerequisites clean
 
 ## demo: the whole thing at work in an emulated PC; results in netvm-demo/
 demo: prerequisites build
@@ -25,16 +31,46 @@ demo: prerequisites build
 test: prerequisites lint
 	cargo build --workspace
 	cargo test --workspace
+	$(MAKE) fuzz SECONDS=15
+
+## fuzz: every fuzz target for SECONDS each; what was learned stays in fuzz/corpus/
+SECONDS ?= 600
+fuzz:
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --bins --manifest-path fuzz/Cargo.toml \
+	  --target $(TRIPLE) --target-dir target/fuzz
+	@set -e; for target in $(FUZZ_TARGETS); do \
+	  echo "Fuzzing $$target for $(SECONDS) s"; \
+	  mkdir -p fuzz/corpus/$$target fuzz/artifacts/$$target; \
+	  log=target/fuzz/$$target.log; \
+	  target/fuzz/$(TRIPLE)/release/$$target fuzz/corpus/$$target fuzz/seeds/$$target -max_total_time=$(SECONDS) \
+	    -timeout=10 -rss_limit_mb=1024 -artifact_prefix=fuzz/artifacts/$$target/ -print_final_stats=1 >$$log 2>&1 || \
+	    { tail -n 60 $$log; echo "Fuzzing $$target failed; all of it is in $$log"; exit 1; }; \
+	  grep '^Done' $$log; \
+	done
 
 ## lint: formatting, clippy, documentation; no root, no packages
 lint:
 	cargo fmt --all -- --check
+	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 ## build: the two commands, optimised
 build:
 	cargo build --release --bins -p netvm -p vhost-net-backend
+
+## bench: what links carry on this machine; BENCH="--quick" and other options of `netvm bench`
+bench: build
+	$(SUDO) target/release/netvm bench --svg bench.svg $(BENCH)
+
+## bench-peers: links beside DPDK's vhost, in turn; PEERS="--huge-pages" reserves what DPDK needs meanwhile
+bench-peers: build
+	$(SUDO) bench/peers.sh $(PEERS)
+
+## bench-instructions: instructions that a link spends on a frame, counted by valgrind; the same on every machine
+bench-instructions: build
+	cargo build --release -p netvm-bench --example frames
+	bench/instructions.sh
 
 ## install: what `make build` made, man page, completions and unit, below $(DESTDIR)$(PREFIX); as root
 PREFIX ?= /usr/local

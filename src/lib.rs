@@ -3,6 +3,7 @@
 //! From a declaration ([`declaration`]) and the host's facts (`vmm_plugin::host`) comes a plan ([`plan`]), which
 //! [`run`] executes, supervises and undoes. [`vmm`] and [`render`] know what VMMs and netvm's image want.
 
+pub mod bench;
 pub mod cli;
 pub mod declaration;
 pub mod demo;

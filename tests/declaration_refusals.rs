@@ -356,7 +356,9 @@ fn unusable_mac_is_refused() {
 fn mac_of_netvm_is_refused() {
     let parsed = parse("netvm.toml", &secure("[[guest]]\nname = \"a\"")).unwrap();
     let guest = &parsed.declaration.guests[0];
-    for mac in [parsed.declaration.network.mac, guest.card_mac] {
+    let spare =
+        parse("netvm.toml", &secure("spare_links = 2")).unwrap().declaration.guests[1].clone();
+    for mac in [parsed.declaration.network.mac, guest.card_mac, spare.mac, spare.card_mac] {
         let quoted = format!("\"{mac}\"");
         let body = format!("[[guest]]\nname = \"a\"\nmac = {quoted}");
         refuse(&body, &[("netvm::guest::mac_of_netvm", &quoted)]);

@@ -44,7 +44,8 @@ fn long_help() -> String {
          netvm up                       do it, stay in the foreground, undo it on SIGTERM\n  \
          netvm flags browser --vmm qemu what to add to that guest's command line\n  \
          netvm status                   the NIC, netvm, every link and its counters\n  \
-         netvm recover                  after a crash: the NIC back to its host driver\n\n{}",
+         netvm recover                  after a crash: the NIC back to its host driver\n  \
+         netvm bench --quick            what links carry on this machine\n\n{}",
         exit::TABLE
     )
 }
@@ -218,6 +219,22 @@ pub enum Command {
         /// Where netvm's image is kept or built
         #[arg(long, value_name = "DIR", env = "NETVM_DEMO_CACHE", default_value = "target/demo")]
         cache: PathBuf,
+    },
+    /// Measure what links carry on this machine, and what they cost
+    ///
+    /// Starts real links between guests without a VMM and drives frames through them: frames and bytes a second, CPU
+    /// per frame, latency, wake-ups and memory. Touches neither the host's network nor a running netvm. As root the
+    /// links have their whole sandbox, and a tap with a bridge is measured beside them.
+    #[command(
+        after_help = "Examples:\n  netvm bench --quick                      a look, in ten seconds\n  \
+        netvm bench --svg bench.svg              everything, and a drawing of it\n  \
+        netvm bench --only throughput --sizes 64 --ring packed --seconds 5\n  \
+        netvm bench --json > before.json         to compare with later"
+    )]
+    Bench {
+        /// What to measure
+        #[command(flatten)]
+        options: crate::bench::Options,
     },
     /// Print the JSON schema of the declaration
     Schema,

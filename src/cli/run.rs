@@ -67,6 +67,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
             image::show(&directory.path, json)
         }
         Command::Demo { out, cache } => demo::demo(&out, &cache),
+        Command::Bench { options } => crate::bench::bench(&options),
         Command::Schema => print(&declaration::schema()),
         Command::Completions { shell } => {
             let mut out = Vec::new();

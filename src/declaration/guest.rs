@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::LINKS_MAX;
 use super::at::At;
 use super::check::{Check, Field};
 use super::error::Problem;
@@ -254,7 +255,7 @@ fn report_twice<T: PartialEq + std::fmt::Display>(
     }
 }
 
-/// MAC addresses differ over guests and netvm's own cards.
+/// MAC addresses differ over guests, spare links and netvm's own cards.
 fn check_macs(check: &mut Check, drafts: &[Draft], network: Option<&Network>) {
     let fix = "give one another `mac`, or none for one derived from its name";
     let macs: Vec<At<MacAddress>> = drafts.iter().filter_map(Draft::mac).collect();
@@ -265,13 +266,21 @@ fn check_macs(check: &mut Check, drafts: &[Draft], network: Option<&Network>) {
         .map(|name| MacAddress::derive(MacRole::Card, name.value.as_str()))
         .collect();
     own.extend(network.map(|network| network.mac));
+    // Spare links are declared by number alone, and their number may change.
+    for spare in (1..=LINKS_MAX).map(HostName::spare) {
+        own.extend(
+            [MacRole::Guest, MacRole::Card].map(|role| MacAddress::derive(role, spare.as_str())),
+        );
+    }
     for At { span, value } in macs {
         if own.contains(&value) {
             check.report(
                 Problem::error(
                     "netvm::guest::mac_of_netvm",
                     span,
-                    format!("{value} is the address of one of netvm's own cards"),
+                    format!(
+                        "{value} is the address of one of netvm's own cards or of a spare link"
+                    ),
                     "this address",
                 )
                 .help("give the guest another `mac`, or none for one derived from its name"),

@@ -408,3 +408,47 @@ fn run(argv: &[OsString]) -> Result<(), StepError> {
         String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Instant;
+
+    use netvm_image::config::KnownLease;
+
+    use super::*;
+
+    /// What a link that is a shell writes down about its own command line.
+    fn written(path: &Path) -> String {
+        let start = Instant::now();
+        loop {
+            match fs::read_to_string(path) {
+                Ok(text) if text.ends_with('\n') => return text,
+                _ if start.elapsed() > PATIENCE => panic!("{} is not written", path.display()),
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_that_starts_again_is_told_the_lease_of_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("words");
+        let script = format!("echo \"$*\" >{0}.new && mv {0}.new {0}", path.display());
+        let argv = ["sh", "-c", &script, "link", "--dynamic"].map(OsString::from).to_vec();
+        let part = Part::Link("b".to_owned());
+        let start = Start { part, argv, identity: None, sockets: Vec::new() };
+        let mut machine = Machine::new(Sysfs::new(directory.path()), "journal".into());
+        machine.take(&Step::Start(start)).unwrap();
+        assert_eq!(written(&path), "--dynamic\n");
+        for last in [7, 8] {
+            fs::remove_file(&path).unwrap();
+            let lease = KnownLease { address: Ipv4Addr::new(100, 64, 0, last), expires: 0 };
+            machine.leases = Known::from([("b".to_owned(), lease), ("c".to_owned(), lease)]);
+            machine.start_link(0).unwrap();
+            let wanted = format!("--dynamic --lease 100.64.0.{last},4294967295\n");
+            assert_eq!(written(&path), wanted);
+        }
+        assert!(machine.undo());
+    }
+}

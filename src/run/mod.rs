@@ -8,7 +8,7 @@ pub mod machine;
 pub mod paths;
 pub mod process;
 pub mod supervisor;
-mod sys;
+pub(crate) mod sys;
 mod up;
 
 pub use up::{UpError, up};

@@ -12,6 +12,7 @@ use clap::{Args, CommandFactory, Parser, ValueEnum};
 use crate::datapath::filter::{Lease, is_host};
 use crate::datapath::rate::{CONTROL_PER_SECOND, Limit, Limits};
 use crate::mac::MacAddr;
+use crate::pin::MAX_CPU;
 
 /// Carries Ethernet frames between one guest and netvm, and nothing else.
 ///
@@ -52,6 +53,12 @@ pub struct Cli {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=8))]
     pub queue_pairs: u8,
+
+    /// CPUs the link may run on, with commas between them [default: any]. Its packet workers stay
+    /// there; without this the kernel moves them as it sees fit
+    #[arg(long, value_name = "CPU", value_delimiter = ',', value_parser = cpu)]
+    pub pin: Vec<usize>,
+
     /// What the guest may use as its own.
     #[command(flatten)]
     pub addresses: Addresses,
@@ -295,6 +302,11 @@ fn parse_fd(text: &str) -> Result<RawFd, String> {
         .ok_or_else(|| "give fd:N, with the number N of an inherited descriptor above 2".to_owned())
 }
 
+fn cpu(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if number < MAX_CPU { Ok(number) } else { Err(format!("CPU numbers are below {MAX_CPU}")) }
+}
+
 fn host_address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|error| format!("{error}"))?;
     let usable = match address {
@@ -358,6 +370,16 @@ mod tests {
         assert_eq!((cli.uid, cli.gid), (Some(7), Some(8)));
         assert_eq!((cli.mtu, cli.sandbox), (1500, SandboxMode::Required));
         assert_eq!(cli.queue_pairs, 1);
+    }
+
+    #[test]
+    fn cpus_are_a_list_of_numbers() {
+        let pin = |value: &str| parse(&["--guest=fd:3", "--netvm=fd:4", "--pin", value]);
+        assert_eq!(pin("3").unwrap().pin, [3]);
+        assert_eq!(pin("0,2,4").unwrap().pin, [0, 2, 4]);
+        for bad in ["", "-1", "a", "1-2", "1,", "1024", "99999999999999999999"] {
+            assert!(pin(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

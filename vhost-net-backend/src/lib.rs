@@ -9,6 +9,7 @@
 //! - [`datapath`]: rings, header, frame rules and the worker thread that moves frames.
 //! - [`end`]: what an end can be.
 //! - [`link`]: both ends, the worker and the report channel, put together.
+//! - [`pin`]: which CPUs it runs on.
 //! - [`sandbox`]: what the process gives up before it speaks to anybody.
 //! - [`report`]: what it tells its supervisor.
 
@@ -21,6 +22,7 @@ pub mod link;
 pub mod link_state;
 pub mod logging;
 pub mod mac;
+pub mod pin;
 pub mod report;
 pub mod sandbox;
 pub mod supervisor;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -15,10 +15,10 @@ use crate::control::placement::Placement;
 use crate::control::rules::EndConfig;
 use crate::control::session::{Endpoint, Session};
 use crate::datapath::EndId;
-use crate::datapath::command::command_channel;
+use crate::datapath::command::{MAX_PAIRS, command_channel};
 use crate::datapath::counters::Counters;
 use crate::datapath::drop_reason::DropReason;
-use crate::datapath::filter::{Lease, Rules};
+use crate::datapath::filter::{Filter, Lease, Rules};
 use crate::datapath::rate::Limits;
 use crate::datapath::worker::Worker;
 use crate::end::End;
@@ -116,21 +116,31 @@ pub struct Link {
     netvm: Option<VhostUserPort>,
     counters: Arc<Counters>,
     state: Arc<LinkState>,
-    worker: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
     sandbox_missing: Vec<String>,
 }
 
 impl Link {
-    /// Starts the worker. Frontends can connect once [`Link::run`] runs.
+    /// Starts the workers. Frontends can connect once [`Link::run`] runs.
     pub fn start(config: LinkConfig) -> Result<Self, LinkError> {
         let setup = |what| {
             move |source: rustix::io::Errno| LinkError::Setup { what, source: source.into() }
         };
         let counters = Arc::new(Counters::default());
         let state = Arc::new(LinkState::new().map_err(setup("state eventfd"))?);
-        let (handle, requests) = command_channel().map_err(setup("command eventfd"))?;
-        let placement = Arc::new(Placement::new(vec![handle]));
         let LinkConfig { guest_mac, netvm_mac, card_mac, mtu, queue_pairs, .. } = config;
+        let queue_pairs = queue_pairs.clamp(1, MAX_PAIRS);
+        // A TAP has one queue, so there is nothing to spread over several workers; and a limit
+        // counts at one.
+        let is_tap = matches!(config.netvm, NetvmConfig::Tap(_));
+        let is_limited = config.limits.iter().any(Limits::is_limited);
+        let workers = if is_tap || is_limited { 1 } else { queue_pairs };
+        let channels = std::iter::repeat_with(command_channel)
+            .take(workers)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(setup("command eventfd"))?;
+        let (handles, requests): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
+        let placement = Arc::new(Placement::new(handles));
         let port = |id, mac, VhostUserConfig { listener, unsealed }| VhostUserPort {
             endpoint: Arc::new(Endpoint::new(
                 id,
@@ -143,11 +153,9 @@ impl Link {
             session: None,
         };
         let guest = port(EndId::Guest, guest_mac, config.guest);
-        let (netvm, netvm_end) = match config.netvm {
-            NetvmConfig::VhostUser(end) => {
-                (Some(port(EndId::Netvm, card_mac, end)), End::VhostUser(VhostUserEnd::default()))
-            }
-            NetvmConfig::Tap(tap) => (None, End::Tap(tap)),
+        let (netvm, mut tap) = match config.netvm {
+            NetvmConfig::VhostUser(end) => (Some(port(EndId::Netvm, card_mac, end)), None),
+            NetvmConfig::Tap(tap) => (None, Some(End::Tap(tap))),
         };
         let rules = Rules {
             guest: guest_mac,
@@ -157,27 +165,34 @@ impl Link {
             dynamic: config.dynamic,
             lease: config.lease,
         };
-        let worker = Worker::new(
-            End::VhostUser(VhostUserEnd::default()),
-            netvm_end,
-            &rules,
-            &config.limits,
-            Arc::clone(&counters),
-            Arc::clone(&state),
-            requests,
-        )
-        .map_err(setup("packet worker"))?;
-        let worker = std::thread::Builder::new()
-            .name("worker".to_owned())
-            .spawn(move || worker.run())
-            .map_err(|source| LinkError::Setup { what: "worker thread", source })?;
+        let no_frontend = || End::VhostUser(VhostUserEnd::default());
+        let filter = Filter::new(&rules, 0);
+        let start = Instant::now();
+        let mut workers = Vec::with_capacity(requests.len());
+        for (number, requests) in requests.into_iter().enumerate() {
+            let worker = Worker::new(
+                number,
+                (no_frontend(), tap.take().unwrap_or_else(no_frontend)),
+                (filter.clone(), start),
+                &config.limits,
+                Arc::clone(&counters),
+                Arc::clone(&state),
+                requests,
+            )
+            .map_err(setup("packet worker"))?;
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker.run())
+                .map_err(|source| LinkError::Setup { what: "worker thread", source })?;
+            workers.push(thread);
+        }
         Ok(Self {
             name: config.name,
             guest,
             netvm,
             counters,
             state,
-            worker,
+            workers,
             sandbox_missing: config.sandbox_missing,
         })
     }
@@ -191,7 +206,7 @@ impl Link {
             .map_err(|source| LinkError::Setup { what: "control channel", source })?;
         loop {
             self.wait(supervisor.as_ref())?;
-            if self.worker.is_finished() {
+            if self.workers.iter().any(JoinHandle::is_finished) {
                 return Err(LinkError::Worker);
             }
             self.state.acknowledge();
@@ -210,14 +225,16 @@ impl Link {
         }
     }
 
-    /// Ends both sessions and the worker.
+    /// Ends both sessions and the workers.
     fn stop(self) {
-        let Self { guest, netvm, worker, .. } = self;
+        let Self { guest, netvm, workers, .. } = self;
         drop(guest);
         drop(netvm);
-        // With the endpoints the last command handles are gone, which ends the worker.
-        if worker.join().is_err() {
-            tracing::error!("the packet worker panicked");
+        // With the endpoints the last command handles are gone, which ends the workers.
+        for worker in workers {
+            if worker.join().is_err() {
+                tracing::error!("a packet worker panicked");
+            }
         }
     }
 
@@ -338,7 +355,7 @@ fn traffic(end: EndId, counters: &Counters) -> EndReport {
     EndReport {
         kind: EndKind::VhostUser,
         connected: false,
-        up: traffic.up.load(Relaxed),
+        up: traffic.is_up(),
         features: 0,
         frames_in: traffic.frames_in.load(Relaxed),
         bytes_in: traffic.bytes_in.load(Relaxed),

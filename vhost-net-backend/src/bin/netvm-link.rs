@@ -11,6 +11,7 @@ use vhost_net_backend::end::tap::{self, TapEnd};
 use vhost_net_backend::inherited;
 use vhost_net_backend::link::{Link, LinkConfig, NetvmConfig, VhostUserConfig};
 use vhost_net_backend::logging;
+use vhost_net_backend::pin;
 use vhost_net_backend::sandbox::{self, Identity, Incomplete};
 
 /// Exit codes; the others are 0 for success and clap's 2 for a wrong command line.
@@ -78,6 +79,7 @@ fn run(cli: Cli) -> Result<(), BoxError> {
         }
         (None, None) => unreachable!("clap asks for one of --netvm and --tap"),
     };
+    pin::pin(&cli.pin)?;
     let identity = cli.uid.zip(cli.gid).map(|(uid, gid)| Identity { uid, gid });
     let sandbox_missing = sandbox::enter(cli.sandbox, identity)?;
     let link = Link::start(LinkConfig {

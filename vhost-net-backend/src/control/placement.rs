@@ -112,6 +112,7 @@ impl<W: Commands> Placement<W> {
         setup: impl FnOnce(Option<u16>) -> Option<RingSetup>,
     ) {
         let mut state = self.lock();
+        state.hold_peer(end, ring);
         let base = state.stop(end, ring);
         state.ring(end, ring).setup = setup(base);
         state.settle();
@@ -196,11 +197,28 @@ impl<W: Commands> Placement<W> {
 }
 
 impl<W: Commands> State<W> {
+    /// The pairs that are spread over the workers, as a bit mask; none while rings gather.
+    fn spread(&self) -> u8 {
+        let [guest, netvm] = self.ends.each_ref().map(EndRings::running_pairs);
+        guest.filter(|_| guest == netvm).unwrap_or_default()
+    }
+
     /// The worker for a ring that is wanted.
     fn home(&self, ring: RingId) -> usize {
-        let [guest, netvm] = self.ends.each_ref().map(EndRings::running_pairs);
         let pair = usize::from(ring.pair());
-        if guest.is_some() && guest == netvm && pair < self.workers.len() { pair } else { 0 }
+        let is_spread = self.spread() >> pair & 1 == 1;
+        if is_spread && pair < self.workers.len() { pair } else { 0 }
+    }
+
+    /// Before a receive ring stops whose worker has no other: has the other end's frames for it
+    /// wait in their ring, until it is known where they go. [`State::settle`] starts that again.
+    fn hold_peer(&mut self, end: EndId, ring: RingId) {
+        if ring.kind() == RingKind::Receive
+            && self.spread().count_ones() > 1
+            && let Some(transmit) = RingId::new(usize::from(ring.pair()), RingKind::Transmit)
+        {
+            self.stop(end.other(), transmit);
+        }
     }
 
     /// Moves rings to where they are to be.

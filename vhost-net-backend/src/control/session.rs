@@ -94,7 +94,7 @@ impl Endpoint {
     /// the link up always: one that read "down" at boot would show that for ever.
     pub fn link_up(&self) -> bool {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        channel.is_none() || self.counters.end(self.id.other()).up.load(Ordering::Relaxed)
+        channel.is_none() || self.counters.end(self.id.other()).is_up()
     }
 
     /// Tells the frontend, if it can be told, that the configuration space may have changed.

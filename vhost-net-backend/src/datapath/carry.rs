@@ -3,7 +3,7 @@
 use super::EndId;
 use super::counters::{Counters, Tally};
 use super::drop_reason::DropReason;
-use super::filter::{Filter, Frame, Verdict};
+use super::filter::{Class, Filter, Frame, Verdict};
 use super::header::VirtioNetHeader;
 use super::memory::{Memory, Segment};
 use super::offload::{self, Accepted, Checked, Offload, complete_checksum, segment};
@@ -186,7 +186,25 @@ impl Carrier<'_> {
         tally: &mut Tally,
     ) -> Result<(), DropReason> {
         let offload = self.prove(source)?;
-        self.judge(source, offload.wire_len(self.packet.len()))?;
+        let charged = self.packet.len();
+        let class = self.judge(source, offload.wire_len(charged))?;
+        let forwarded = self.forward(source, &offload, sink, tally);
+        if forwarded.is_err() {
+            // It may have to wait, and is judged again then.
+            self.rates.give_back(class, charged);
+        }
+        forwarded
+    }
+
+    /// Delivers a frame that may pass, in the form that its receiver takes.
+    #[inline]
+    fn forward<S: Source, T: Sink>(
+        &mut self,
+        source: &S,
+        offload: &Offload,
+        sink: &mut T,
+        tally: &mut Tally,
+    ) -> Result<(), DropReason> {
         match offload.accepted_by(sink.features()) {
             Accepted::AsIs => {
                 if sink.needs_private() {
@@ -205,7 +223,7 @@ impl Carrier<'_> {
             }
             Accepted::NeedsSegments => {
                 self.packet.pull(usize::MAX, source.place())?;
-                self.cut(&offload, sink, tally);
+                self.cut(offload, sink, tally);
                 Ok(())
             }
         }
@@ -259,11 +277,13 @@ impl Carrier<'_> {
     }
 
     #[inline]
-    fn judge<S: Source>(&mut self, source: &S, wire_len: usize) -> Result<(), DropReason> {
+    fn judge<S: Source>(&mut self, source: &S, wire_len: usize) -> Result<Class, DropReason> {
         loop {
             let frame = Frame { bytes: self.packet.bytes(), len: self.packet.len(), wire_len };
             match self.filter.check(self.from, &frame, self.now) {
-                Verdict::Pass(class) => return self.rates.take(class, frame.len, self.now),
+                Verdict::Pass(class) => {
+                    return self.rates.take(class, frame.len, self.now).map(|()| class);
+                }
                 Verdict::Drop(reason) => return Err(reason),
                 Verdict::More(len) => self.packet.pull(len, source.place())?,
             }

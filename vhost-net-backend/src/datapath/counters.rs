@@ -1,6 +1,6 @@
 //! Counters the worker writes and reports read.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use super::EndId;
 use super::drop_reason::DropReason;
@@ -18,8 +18,29 @@ pub struct EndCounters {
     pub bytes_out: AtomicU64,
     /// Rings stopped because the driver broke the rules.
     pub ring_faults: AtomicU64,
+    /// A bit for each worker at which this end can receive frames now.
+    up: AtomicU8,
+}
+
+impl EndCounters {
     /// Whether this end can receive frames now.
-    pub up: AtomicBool,
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed) != 0
+    }
+
+    /// Notes whether it can at this worker, of at most eight. Returns whether that changed
+    /// [`EndCounters::is_up`].
+    pub fn set_up(&self, worker: usize, up: bool) -> bool {
+        let bit = 1_u8.checked_shl(u32::try_from(worker).unwrap_or(u32::MAX)).unwrap_or(0);
+        let (before, after) = if up {
+            let before = self.up.fetch_or(bit, Relaxed);
+            (before, before | bit)
+        } else {
+            let before = self.up.fetch_and(!bit, Relaxed);
+            (before, before & !bit)
+        };
+        (before == 0) != (after == 0)
+    }
 }
 
 /// Counters of the whole link.
@@ -78,5 +99,22 @@ impl Counters {
     /// Frames that came from `from` and were dropped for `reason`.
     pub fn drops(&self, from: EndId, reason: DropReason) -> u64 {
         self.drops[from.index()][reason.index()].load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_is_up_while_it_is_at_any_worker() {
+        let end = EndCounters::default();
+        assert!(!end.set_up(0, false));
+        assert!(end.set_up(0, true));
+        assert!(!end.set_up(7, true));
+        assert!(!end.set_up(0, false));
+        assert!(end.is_up());
+        assert!(end.set_up(7, false));
+        assert!(!end.is_up());
     }
 }

@@ -20,7 +20,7 @@ use super::announce::rarp;
 use super::carry::{Carrier, Cutter};
 use super::command::{Command, Pending, Request, Requests};
 use super::counters::{Counters, Tally};
-use super::filter::{Filter, Rules};
+use super::filter::Filter;
 use super::packet::Packet;
 use super::pause::Pause;
 use super::rate::{Limits, Rates};
@@ -38,8 +38,11 @@ const EVENTS: usize = 8;
 /// The packet worker.
 #[derive(Debug)]
 pub struct Worker {
+    number: usize,
     ends: [End; 2],
     filter: Filter,
+    /// When its clock started.
+    start: Instant,
     /// Of frames from either end.
     rates: [Rates; 2],
     counters: Arc<Counters>,
@@ -54,11 +57,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker between these ends; `limits` are those of frames from either.
+    /// A worker between these ends; `number` tells it from others of the link, whose clones of
+    /// `filter` share what was leased; `limits` are those of frames from either end; `start` is
+    /// when the filter's clock started.
     pub fn new(
-        guest: End,
-        netvm: End,
-        rules: &Rules,
+        number: usize,
+        (guest, netvm): (End, End),
+        (filter, start): (Filter, Instant),
         limits: &[Limits; 2],
         counters: Arc<Counters>,
         state: Arc<LinkState>,
@@ -68,9 +73,10 @@ impl Worker {
         let token = epoll::EventData::new_u64(0);
         epoll::add(&epoll, requests.wake_fd(), token, epoll::EventFlags::IN)?;
         let worker = Self {
+            number,
             ends: [guest, netvm],
-            // Its clock starts with the worker.
-            filter: Filter::new(rules, 0),
+            filter,
+            start,
             rates: limits.each_ref().map(Rates::new),
             counters,
             state,
@@ -90,15 +96,14 @@ impl Worker {
 
     /// Runs until the last command handle is gone.
     pub fn run(mut self) {
-        let start = Instant::now();
-        let mut now = start;
+        let mut now = Instant::now();
         loop {
             if self.requests.are_pending() && !self.commands() {
                 return;
             }
             let mut busy = false;
             for end in [EndId::Guest, EndId::Netvm] {
-                busy |= self.turn(end, start, now);
+                busy |= self.turn(end, now);
             }
             self.settle();
             now = Instant::now();
@@ -106,6 +111,8 @@ impl Worker {
                 self.pause.reset();
             } else if self.is_waiting(now) || self.pause.is_short(now) {
                 sched_yield();
+                // Others may have had the CPU for long: what waits from now on waits from now on.
+                now = Instant::now();
             } else {
                 if let Err(error) = self.sleep() {
                     tracing::error!(%error, "the packet worker cannot wait for events");
@@ -119,7 +126,7 @@ impl Worker {
     }
 
     /// Moves frames from one end to the other, within the budget. Returns whether there were any.
-    fn turn(&mut self, from: EndId, start: Instant, now: Instant) -> bool {
+    fn turn(&mut self, from: EndId, now: Instant) -> bool {
         let waiting = &mut self.starved[from.index()];
         let [guest, netvm] = &mut self.ends;
         let (source, target) = match from {
@@ -133,7 +140,7 @@ impl Worker {
             packet: &mut self.packet,
             cutter: &mut self.cutter,
             counters: &self.counters,
-            now: u64::try_from((now - start).as_nanos()).unwrap_or(u64::MAX),
+            now: u64::try_from((now - self.start).as_nanos()).unwrap_or(u64::MAX),
             patient: waiting.is_none_or(|since| now - since < PATIENCE),
         };
         let mut frames = 0;
@@ -173,7 +180,7 @@ impl Worker {
                     }
                 }
                 End::Tap(tap) => {
-                    if !tap.is_up() && self.counters.end(id).up.load(Relaxed) {
+                    if !tap.is_up() && self.counters.end(id).is_up() {
                         // A deleted TAP would be readable for ever.
                         self.unwatch(id);
                         self.publish_state(id);
@@ -279,7 +286,7 @@ impl Worker {
 
     fn publish_state(&self, id: EndId) {
         let up = self.ends[id.index()].is_up();
-        if self.counters.end(id).up.swap(up, Relaxed) != up {
+        if self.counters.end(id).set_up(self.number, up) {
             self.state.announce();
         }
     }

@@ -149,7 +149,8 @@ impl End {
         }
     }
 
-    /// Asks for a wake-up by [`End::kicks`]. Returns whether frames came in meanwhile.
+    /// Asks for a wake-up by [`End::kicks`]. Returns whether there is something to do now: frames
+    /// came in meanwhile, or a ring is at fault.
     pub fn rearm(&mut self) -> bool {
         match self {
             Self::VhostUser(end) => end.rearm(),

@@ -205,8 +205,8 @@ impl VhostUserEnd {
         self.memory = Some(memory);
     }
 
-    /// Asks for kicks; returns whether there is something to do now: chains became available
-    /// meanwhile, or a ring has a fault.
+    /// Asks for kicks; returns whether chains became available meanwhile, or a ring is at fault:
+    /// then there is something to do before the worker sleeps.
     pub fn rearm(&mut self) -> bool {
         let Some(memory) = self.memory.take() else {
             return false;
@@ -217,7 +217,6 @@ impl VhostUserEnd {
                 match each!(&mut port.ring, ring => ring.enable_kicks(&memory)) {
                     // Frames that were taken and had to wait are waited for no longer.
                     Ok(found) => more |= found || !port.chains.is_empty(),
-                    // Nobody must sleep before that is known.
                     Err(fault) => {
                         port.fault = Some(fault);
                         more = true;

@@ -18,12 +18,14 @@ mod memory;
 mod model;
 mod notify;
 mod packed;
+mod pairs;
 mod raw;
 mod refusal;
 mod replay;
 mod requests;
 mod rules;
 mod tap;
+mod waiting;
 
 use common::driver::Driver;
 use common::guest::Guest;
