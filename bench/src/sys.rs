@@ -28,7 +28,7 @@ impl Mapping {
     #[inline(always)]
     fn field<T>(&self, offset: u64) -> *mut T {
         // `new` made sure that this does not underflow for what is accessed here.
-        let last = self.0.size() - size_of::<T>();
+        let last = self.0.size().wrapping_sub(size_of::<T>());
         assert!(
             offset <= last as u64 && offset.is_multiple_of(align_of::<T>() as u64),
             "field at {offset:#x}"

@@ -52,6 +52,8 @@ pub struct PackedRing {
     layout: RingLayout,
     features: RingFeatures,
     write: u16,
+    /// All bits if the device writes into buffers.
+    writable: u32,
     /// Where the next descriptor goes, and where the next used one will be.
     add: Place,
     used: Place,
@@ -84,6 +86,7 @@ impl PackedRing {
         assert!((1..=32768).contains(&size), "packed ring of {size}");
         let mut ring = Self {
             write: if writable { WRITE } else { 0 },
+            writable: if writable { u32::MAX } else { 0 },
             add: Place::START,
             used: Place::START,
             free: size,
@@ -110,9 +113,7 @@ impl PackedRing {
 
     #[inline]
     pub(super) fn add(&mut self, buffers: &[Buffer], token: u16) -> bool {
-        let writable = if self.write != 0 { u32::MAX } else { 0 };
-        let capacity = |sum: u32, buffer: &Buffer| sum + (buffer.len & writable);
-        let capacity = buffers.iter().fold(0, capacity);
+        let capacity = buffers.iter().map(|buffer| buffer.len & self.writable).sum();
         let indirect = self.features.indirect && buffers.len() > 1 && buffers.len() <= TABLE_SIZE;
         let slots = if indirect { Ok(1) } else { u16::try_from(buffers.len()) };
         let Ok(slots @ 1..) = slots else { return false };

@@ -24,6 +24,8 @@ pub struct SplitRing {
     layout: RingLayout,
     features: RingFeatures,
     write: u16,
+    /// All bits if the device writes into buffers.
+    writable: u32,
     mask: u16,
     /// Free descriptors are a list through here, first used first, so that a device that works in order gets them in
     /// the order of the table (2.7.9).
@@ -61,6 +63,7 @@ impl SplitRing {
         let private = vec![0; usize::from(size)].into_boxed_slice();
         let mut ring = Self {
             write: if writable { WRITE } else { 0 },
+            writable: if writable { u32::MAX } else { 0 },
             mask: size - 1,
             next: (1..=size).map(|next| next % size).collect(),
             free_head: 0,
@@ -89,51 +92,57 @@ impl SplitRing {
 
     #[inline]
     pub(super) fn add(&mut self, buffers: &[Buffer], token: u16) -> bool {
-        let [first, rest @ ..] = buffers else { return false };
+        let &[buffer] = buffers else { return self.add_several(buffers, token) };
+        if self.free == 0 {
+            return false;
+        }
         let head = self.free_head;
-        let writable = if self.write != 0 { u32::MAX } else { 0 };
-        let capacity = |sum: u32, buffer: &Buffer| sum + (buffer.len & writable);
-        let capacity = buffers.iter().fold(0, capacity);
-        let (slots, tail) = if rest.is_empty() {
-            if self.free == 0 {
-                return false;
-            }
-            self.describe(head, *first, self.write, 0);
-            (1, head)
-        } else if self.features.indirect && buffers.len() <= TABLE_SIZE {
-            if self.free == 0 {
-                return false;
-            }
+        self.describe(head, buffer, self.write, 0);
+        self.offer(head, head, Chain { token, slots: 1, capacity: buffer.len & self.writable });
+        true
+    }
+
+    fn add_several(&mut self, buffers: &[Buffer], token: u16) -> bool {
+        let indirect = self.features.indirect && buffers.len() <= TABLE_SIZE;
+        let Ok(slots @ 1..) = (if indirect { Ok(1) } else { u16::try_from(buffers.len()) }) else {
+            return false;
+        };
+        if slots > self.free || buffers.is_empty() {
+            return false;
+        }
+        let head = self.free_head;
+        let mut tail = head;
+        if indirect {
             let table = self.layout.table(head);
             let table = write_table(&self.memory, table, buffers, self.write, true);
             self.describe(head, table, INDIRECT, 0);
-            (1, head)
         } else {
-            let Ok(slots) = u16::try_from(buffers.len()) else { return false };
-            if slots > self.free {
-                return false;
-            }
-            let mut at = head;
             for (index, buffer) in buffers.iter().enumerate() {
-                let next = self.next[usize::from(at)];
+                let next = self.next[usize::from(tail)];
                 if index + 1 == buffers.len() {
-                    self.describe(at, *buffer, self.write, 0);
+                    self.describe(tail, *buffer, self.write, 0);
                 } else {
-                    self.describe(at, *buffer, self.write | NEXT, next);
-                    at = next;
+                    self.describe(tail, *buffer, self.write | NEXT, next);
+                    tail = next;
                 }
             }
-            (slots, at)
-        };
+        }
+        let capacity = buffers.iter().map(|buffer| buffer.len & self.writable).sum();
+        self.offer(head, tail, Chain { token, slots, capacity });
+        true
+    }
+
+    /// Takes the descriptors of a chain from the free ones, and puts its head into the available ring.
+    #[inline]
+    fn offer(&mut self, head: u16, tail: u16, chain: Chain) {
         self.free_head = self.next[usize::from(tail)];
-        self.free -= slots;
-        self.chains[usize::from(head)] = Chain { token, slots, capacity };
+        self.free -= chain.slots;
+        self.chains[usize::from(head)] = chain;
         self.tails[usize::from(head)] = tail;
         let place = self.added & self.mask;
         self.heads[usize::from(place)] = head;
         self.memory.mapping.store_u16(self.layout.driver + 4 + 2 * u64::from(place), head, Relaxed);
         self.added = self.added.wrapping_add(1);
-        true
     }
 
     #[inline]

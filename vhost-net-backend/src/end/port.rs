@@ -13,6 +13,11 @@ use crate::datapath::ring::packed::PackedRing;
 use crate::datapath::ring::split::SplitRing;
 use crate::datapath::ring::{Ring, RingFault, RingUse};
 
+/// Descriptors that a driver can have the link walk in a turn, of chains with more than one; the
+/// chain that reaches it is the last. Some 0.1 ms, within which the other direction and commands
+/// wait. What a driver offers beyond that is looked at in the next turn.
+const WALK_BUDGET: u64 = 8192;
+
 /// A ring of either kind.
 #[derive(Debug)]
 pub(super) enum AnyRing {
@@ -94,26 +99,48 @@ impl Port {
     /// The port of a transmit ring, for a turn.
     pub(super) fn source<'a>(&'a mut self, usage: Negotiated<'a>) -> AnySource<'a> {
         let Self { ring, chains, fault, call_wanted, .. } = self;
+        let walk_limit = chains.walked().wrapping_add(WALK_BUDGET);
         match ring {
-            AnyRing::Split(ring) => {
-                AnySource::Split(RingSource(Parts { ring, chains, fault, call_wanted, usage }))
-            }
-            AnyRing::Packed(ring) => {
-                AnySource::Packed(RingSource(Parts { ring, chains, fault, call_wanted, usage }))
-            }
+            AnyRing::Split(ring) => AnySource::Split(RingSource(Parts {
+                ring,
+                chains,
+                fault,
+                call_wanted,
+                usage,
+                walk_limit,
+            })),
+            AnyRing::Packed(ring) => AnySource::Packed(RingSource(Parts {
+                ring,
+                chains,
+                fault,
+                call_wanted,
+                usage,
+                walk_limit,
+            })),
         }
     }
 
     /// The port of a receive ring, for a turn.
     pub(super) fn sink<'a>(&'a mut self, usage: Negotiated<'a>) -> AnySink<'a> {
         let Self { ring, chains, fault, call_wanted, .. } = self;
+        let walk_limit = chains.walked().wrapping_add(WALK_BUDGET);
         match ring {
-            AnyRing::Split(ring) => {
-                AnySink::Split(RingSink(Parts { ring, chains, fault, call_wanted, usage }))
-            }
-            AnyRing::Packed(ring) => {
-                AnySink::Packed(RingSink(Parts { ring, chains, fault, call_wanted, usage }))
-            }
+            AnyRing::Split(ring) => AnySink::Split(RingSink(Parts {
+                ring,
+                chains,
+                fault,
+                call_wanted,
+                usage,
+                walk_limit,
+            })),
+            AnyRing::Packed(ring) => AnySink::Packed(RingSink(Parts {
+                ring,
+                chains,
+                fault,
+                call_wanted,
+                usage,
+                walk_limit,
+            })),
         }
     }
 }
@@ -137,6 +164,8 @@ pub struct Parts<'a, R> {
     pub(super) fault: &'a mut Option<RingFault>,
     pub(super) call_wanted: &'a mut bool,
     pub(super) usage: Negotiated<'a>,
+    /// Where [`Chains::walked`] may come to in this turn.
+    walk_limit: u64,
 }
 
 impl<R: Ring> Parts<'_, R> {
@@ -152,7 +181,7 @@ impl<R: Ring> Parts<'_, R> {
     }
 
     pub(super) fn take(&mut self, limit: usize) {
-        if self.fault.is_none() {
+        if self.fault.is_none() && self.chains.walked() < self.walk_limit {
             let taken = self.ring.take(self.usage.memory, self.chains, limit);
             self.check(taken);
         }

@@ -42,7 +42,7 @@ pub trait Driver: Clone {
     fn layout(&self) -> RingLayout;
     /// Zeroes the ring, as a driver does when it initialises a device.
     fn reset(&mut self);
-    /// What a frontend sets as base, when it knows all the driver knows.
+    /// What a frontend sets as base when it connects anew.
     fn base(&self) -> u32;
     /// Writes a chain of good shape, whose NEXT flags are set here, without making it available.
     /// It is known by `id` when it comes back; a split ring has its first descriptor there.
@@ -66,6 +66,8 @@ pub trait Driver: Clone {
     fn call_after(&self, chains: u16);
     /// Whether the device asks for a kick with the next chain.
     fn kick_is_wanted(&self, event_idx: bool) -> bool;
+    /// Whether the device is to be kicked for the last chain published, which was published alone.
+    fn must_kick(&self, event_idx: bool) -> bool;
 }
 
 /// The chain with NEXT in the flags of all but the last.
@@ -239,5 +241,13 @@ impl Driver for DriverRing {
 
     fn kick_is_wanted(&self, event_idx: bool) -> bool {
         if event_idx { self.avail_event() == self.avail_idx } else { self.used_flags() == 0 }
+    }
+
+    fn must_kick(&self, event_idx: bool) -> bool {
+        if event_idx {
+            self.avail_event() == self.avail_idx.wrapping_sub(1)
+        } else {
+            self.used_flags() == 0
+        }
     }
 }

@@ -96,13 +96,18 @@ impl Guest {
 impl<R: Driver> Guest<R> {
     /// A guest that is not connected, with rings of `size` entries.
     pub fn create(features: u64, size: u16) -> Self {
+        Self::with_rings(features, (0, size), (0x2_0000, size))
+    }
+
+    /// A guest that is not connected, with rings at these addresses and of these sizes.
+    pub fn with_rings(features: u64, rx: (u64, u16), tx: (u64, u16)) -> Self {
         let file = memfd(MEMORY_LEN, SealFlags::SHRINK | SealFlags::GROW);
         let offset = FileOffset::new(file.try_clone().unwrap(), 0);
         let region = MmapRegion::<()>::from_file(offset, MEMORY_LEN).unwrap();
         let region = GuestRegionMmap::new(region, GuestAddress(0)).unwrap();
         let memory = Arc::new(GuestMemoryMmap::from_regions(vec![region]).unwrap());
-        let rx = R::create(&memory, 0, size);
-        let tx = R::create(&memory, 0x2_0000, size);
+        let rx = R::create(&memory, rx.0, rx.1);
+        let tx = R::create(&memory, tx.0, tx.1);
         let features = features | R::FEATURES | VERSION_1 | PROTOCOL;
         Self {
             file,

@@ -58,6 +58,8 @@ pub struct PackedRing {
     pub layout: RingLayout,
     /// Where the next descriptor is made available.
     pub next: Place,
+    /// Where the last chain begins.
+    last: Place,
     /// Where the next used one is looked for.
     pub used: Place,
     pub in_flight: u16,
@@ -116,6 +118,7 @@ impl Driver for PackedRing {
             memory: Arc::clone(memory),
             layout,
             next: Place::START,
+            last: Place::START,
             used: Place::START,
             in_flight: 0,
             offered: 0,
@@ -135,7 +138,8 @@ impl Driver for PackedRing {
     }
 
     fn base(&self) -> u32 {
-        u32::from(self.next.bits()) | u32::from(self.used.bits()) << 16
+        // As QEMU does when the device is gone: what did not come back is available again.
+        u32::from(self.used.bits()) | u32::from(self.used.bits()) << 16
     }
 
     fn offer(&mut self, id: u16, chain: &[Desc]) {
@@ -159,6 +163,7 @@ impl Driver for PackedRing {
             }
         }
         self.slots.insert(id, len);
+        self.last = self.next;
         self.next = self.next.after(len, self.layout.size);
         self.in_flight += len;
         self.offered = self.offered.wrapping_add(1);
@@ -213,6 +218,13 @@ impl Driver for PackedRing {
             flags == EVENTS_DESC && offset == self.next.bits()
         } else {
             flags == EVENTS_ENABLE
+        }
+    }
+
+    fn must_kick(&self, event_idx: bool) -> bool {
+        match self.device_event() {
+            (offset, EVENTS_DESC) if event_idx => offset == self.last.bits(),
+            (_, flags) => flags == EVENTS_ENABLE,
         }
     }
 }

@@ -10,6 +10,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod burden;
 mod chains;
+mod flood;
 mod indices;
 mod oracle;
+mod race;
+mod receive;

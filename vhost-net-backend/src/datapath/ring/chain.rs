@@ -1,5 +1,6 @@
 //! Descriptor chains that were taken from a ring and checked.
 
+use super::{Direction, MAX_CHAIN};
 use crate::datapath::memory::{Memory, Segment};
 
 /// One descriptor chain, checked as a whole.
@@ -41,10 +42,17 @@ pub struct Chains {
     used: usize,
     /// Where the segments of the chain being taken start, and their bytes.
     open: (usize, u64),
+    /// How much is likely to be written to a chain.
+    expected: usize,
+    /// Descriptors ever walked, of chains with more than one; and how many that were when chains
+    /// began to be taken.
+    walked: (u64, u64),
 }
 
-/// Chains are taken until so many segments are held; then the next one is the last.
+/// Chains are taken until so many segments are held, or so many descriptors were walked; then the
+/// one being taken is the last.
 const ENOUGH_SEGMENTS: usize = 1024;
+const ENOUGH_WALKED: u64 = 1024;
 
 impl Chains {
     /// Room for the chains of a ring of `size` entries.
@@ -52,7 +60,7 @@ impl Chains {
         let size = usize::from(size);
         Self {
             chains: Vec::with_capacity(size.min(256)),
-            segments: Vec::with_capacity(ENOUGH_SEGMENTS + size),
+            segments: Vec::with_capacity(ENOUGH_SEGMENTS + size.min(MAX_CHAIN.into())),
             ..Self::default()
         }
     }
@@ -87,6 +95,12 @@ impl Chains {
         if chain.count == 1 { self.segments.get(chain.start as usize) } else { None }
     }
 
+    /// Says how much is likely to be written to each chain taken from now on.
+    #[inline]
+    pub const fn expect(&mut self, bytes: usize) {
+        self.expected = bytes;
+    }
+
     /// Drops the `count` oldest: they were used.
     #[inline]
     pub fn advance(&mut self, count: usize) {
@@ -104,8 +118,15 @@ impl Chains {
         self.open = (0, 0);
     }
 
+    /// Descriptors walked since these chains were made, of chains with more than one: what the
+    /// driver made the device do, whether or not it came to anything.
+    pub const fn walked(&self) -> u64 {
+        self.walked.0
+    }
+
     /// Makes room at the front, before chains are taken behind those that are left.
     pub(super) fn compact(&mut self) {
+        self.walked.1 = self.walked.0;
         if self.used == 0 {
             return;
         }
@@ -124,13 +145,29 @@ impl Chains {
 
     pub(super) const fn is_full(&self) -> bool {
         self.segments.len() >= ENOUGH_SEGMENTS
+            || self.walked.0.wrapping_sub(self.walked.1) >= ENOUGH_WALKED
+    }
+
+    /// Counts a descriptor of a chain with more than one. It may be empty and leave no other trace.
+    #[inline]
+    pub(super) const fn walk(&mut self) {
+        self.walked.0 = self.walked.0.wrapping_add(1);
+    }
+
+    /// Segments of the chain being taken.
+    #[inline]
+    pub(super) const fn open_segments(&self) -> usize {
+        self.segments.len().wrapping_sub(self.open.0)
     }
 
     /// Appends a segment to the chain being taken.
     #[inline]
-    pub(super) fn push(&mut self, memory: &Memory, segment: Segment) {
-        memory.prefetch(&segment);
-        // A chain is at most 32768 descriptors of at most 2^32 - 1 bytes.
+    pub(super) fn push(&mut self, memory: &Memory, segment: Segment, direction: Direction) {
+        match direction {
+            Direction::Read => memory.prefetch(&segment, segment.len(), false),
+            Direction::Write => memory.prefetch(&segment, self.expected, true),
+        }
+        // A chain is at most MAX_CHAIN descriptors of at most 2^32 - 1 bytes.
         self.open.1 = self.open.1.wrapping_add(segment.len() as u64);
         self.segments.push(segment);
     }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU16, AtomicU64, fence};
 
 use super::chain::{Chain, Chains};
 use super::{
-    DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor, Direction, Ring, RingFault, RingLayout,
-    RingUse, area, check_layout, crossed,
+    DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor, Direction, MAX_CHAIN, Ring, RingFault,
+    RingLayout, RingUse, area, check_layout, crossed,
 };
 use crate::datapath::memory::Memory;
 use crate::datapath::sys::Shared;
@@ -175,7 +175,7 @@ impl PackedRing {
     ) -> Result<(u16, u16), RingFault> {
         let mut descriptor = first;
         let mut position = self.next;
-        for slots in 1..=self.layout.size {
+        for slots in 1..=self.layout.size.min(MAX_CHAIN) {
             let id = descriptor.last;
             if descriptor.flags & DESC_INDIRECT != 0 {
                 // Alone in its chain (virtio 1.2, 2.8.8 and 2.8.19).
@@ -185,7 +185,7 @@ impl PackedRing {
                 self.table(memory, chains, descriptor)?;
                 return Ok((id, slots));
             }
-            descriptor.push(memory, chains, self.usage.direction, id)?;
+            descriptor.push_one_of(memory, chains, self.usage.direction, id)?;
             if descriptor.flags & DESC_NEXT == 0 {
                 // The id of a chain is that of its last descriptor.
                 return Ok((id, slots));
@@ -211,7 +211,7 @@ impl PackedRing {
             if entry.flags & DESC_INDIRECT != 0 {
                 return Err(RingFault::Indirect(id));
             }
-            entry.push(memory, chains, self.usage.direction, id)?;
+            entry.push_one_of(memory, chains, self.usage.direction, id)?;
         }
         Ok(())
     }

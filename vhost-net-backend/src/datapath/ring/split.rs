@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, fence};
 
 use super::chain::{Chain, Chains};
 use super::{
-    DESC_INDIRECT, DESC_NEXT, Descriptor, Ring, RingFault, RingLayout, RingUse, area, check_layout,
-    crossed,
+    DESC_INDIRECT, DESC_NEXT, Descriptor, MAX_CHAIN, Ring, RingFault, RingLayout, RingUse, area,
+    check_layout, crossed,
 };
 use crate::datapath::memory::Memory;
 use crate::datapath::sys::Shared;
@@ -158,7 +158,7 @@ impl SplitRing {
         let mut table = None;
         let mut table_len = self.layout.size;
         // One step more than descriptors, for the one that names an indirect table.
-        for _ in 0..=self.layout.size {
+        for _ in 0..=self.layout.size.min(MAX_CHAIN) {
             let index = if descriptor.flags & DESC_INDIRECT != 0 {
                 // One table, at the end of a chain, and not inside another table; the direction
                 // flag of the descriptor itself means nothing (virtio 1.2, 2.7.5.3).
@@ -169,7 +169,7 @@ impl SplitRing {
                 table = Some(descriptor.address);
                 0
             } else {
-                descriptor.push(memory, chains, self.usage.direction, head)?;
+                descriptor.push_one_of(memory, chains, self.usage.direction, head)?;
                 if descriptor.flags & DESC_NEXT == 0 {
                     return Ok(());
                 }
