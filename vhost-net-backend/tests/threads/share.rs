@@ -71,8 +71,9 @@ fn link_with_little_traffic_gets_it_through_beside_seven_busy_ones() {
     assert!(links.iter().all(|link| link.carried() > 0));
 }
 
-/// Two slices, and three times as much for other work on the machine.
-const FAIR_BOUND: Duration = Duration::from_millis(4 * 2 * 3);
+/// Two slices, and seven times as much for other work on the machine. On an idle one it is a
+/// fraction of a millisecond.
+const FAIR_BOUND: Duration = Duration::from_millis(8 * 2 * 3);
 
 #[test]
 fn guest_at_a_hundredth_of_capacity_loses_nothing_to_one_at_full_rate() {
