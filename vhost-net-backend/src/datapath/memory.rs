@@ -8,6 +8,12 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 use super::log::DirtyLog;
 use super::sys::{Atomic, Mapping, Shared};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// How far ahead of its use a frame is brought closer: an Ethernet frame of the usual size. More
+/// would push out what was fetched before.
+const MAX_AHEAD: usize = 1536;
+
 /// A guest's memory. It stays mapped as long as this, or a ring that was attached to it, exists.
 #[derive(Debug)]
 pub struct Memory {
@@ -25,6 +31,15 @@ struct Region {
     /// Bytes; the region does not wrap.
     len: u64,
     mapping: Mapping,
+}
+
+impl Region {
+    #[inline]
+    fn segment(&self, index: usize, offset: u64, len: u32) -> Option<Segment> {
+        #[expect(clippy::cast_possible_truncation, reason = "there are at most 509 regions")]
+        let region = index as u32;
+        Some(Segment { region, len, offset: usize::try_from(offset).ok()? })
+    }
 }
 
 /// A piece of guest memory within one region, checked to be mapped.
@@ -90,19 +105,36 @@ impl Memory {
 
     /// Calls `piece` with each piece of `len` bytes at `address`, in order: one, or several if they
     /// go over from one region to the next. Returns `None` if not all of them are mapped.
-    #[inline]
+    #[inline(always)]
     pub fn locate(&self, address: u64, len: u32, mut piece: impl FnMut(Segment)) -> Option<()> {
-        let mut address = address;
-        let mut left = u64::from(len);
+        let (index, region, offset) = match self.find(address) {
+            // Nearly always.
+            Some(found) if u64::from(len) <= found.1.len.wrapping_sub(found.2) => found,
+            _ => return self.locate_apart(address, len, &mut piece),
+        };
+        if len > 0 {
+            piece(region.segment(index, offset, len)?);
+        }
+        Some(())
+    }
+
+    /// The same for what is empty, in several regions, or not mapped.
+    #[cold]
+    fn locate_apart(
+        &self,
+        mut address: u64,
+        len: u32,
+        piece: &mut dyn FnMut(Segment),
+    ) -> Option<()> {
+        let mut left = len;
         while left > 0 {
             let (index, region, offset) = self.find(address)?;
-            let len = left.min(region.len - offset);
-            #[expect(clippy::cast_possible_truncation, reason = "at most 509 regions, `len` bytes")]
-            let (region, len32) = (index as u32, len as u32);
-            piece(Segment { region, len: len32, offset: usize::try_from(offset).ok()? });
+            let room = region.len.wrapping_sub(offset);
+            let len = u32::try_from(room).map_or(left, |room| left.min(room));
+            piece(region.segment(index, offset, len)?);
             left -= len;
             if left > 0 {
-                address = address.checked_add(len)?;
+                address = address.checked_add(u64::from(len))?;
             }
         }
         Some(())
@@ -153,12 +185,25 @@ impl Memory {
         Some(())
     }
 
-    /// Brings the first lines of `segment` closer.
+    /// Brings the lines of `segment` closer that a header and the lead of a frame are in, if they
+    /// are among the first `len` bytes.
     #[inline]
-    pub fn prefetch(&self, segment: &Segment) {
+    pub fn prefetch(&self, segment: &Segment, len: usize, to_write: bool) {
         if let Some(mapping) = self.mapping(segment) {
-            mapping.prefetch(segment.offset);
-            mapping.prefetch(segment.offset.wrapping_add(64));
+            for line in [0, LINE, 2 * LINE] {
+                if line < len {
+                    mapping.prefetch(segment.offset.wrapping_add(line), to_write);
+                }
+            }
+        }
+    }
+
+    /// Brings the lines of `segment` closer that lie behind those, up to `len` bytes.
+    pub fn prefetch_tail(&self, segment: &Segment, len: usize, to_write: bool) {
+        if let Some(mapping) = self.mapping(segment) {
+            for line in (3 * LINE..len.min(segment.len()).min(MAX_AHEAD)).step_by(LINE) {
+                mapping.prefetch(segment.offset.wrapping_add(line), to_write);
+            }
         }
     }
 

@@ -75,16 +75,25 @@ impl Mapping {
         Some(())
     }
 
-    /// Brings the line at `at` closer, to be read.
-    pub(super) fn prefetch(&self, at: usize) {
+    /// Brings the line at `at` closer, to be read or written.
+    #[inline]
+    pub(super) fn prefetch(&self, at: usize, to_write: bool) {
         #[cfg(target_arch = "x86_64")]
         if at < self.len {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch never faults, and SSE is part of x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.base.as_ptr().wrapping_add(at).cast()) };
+            use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+            let line = self.base.as_ptr().wrapping_add(at).cast();
+            // SAFETY: a prefetch never faults; SSE is part of x86-64, and a processor without
+            // PREFETCHW takes it for a NOP.
+            unsafe {
+                if to_write {
+                    _mm_prefetch::<_MM_HINT_ET0>(line);
+                } else {
+                    _mm_prefetch::<_MM_HINT_T0>(line);
+                }
+            }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
+        let _ = (at, to_write);
     }
 
     /// `count` consecutive atomics at `at`, kept mapped by the result; `None` if they are not all

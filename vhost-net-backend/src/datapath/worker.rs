@@ -111,8 +111,10 @@ impl Worker {
                 self.pause.reset();
             } else if self.is_waiting(now) || self.pause.is_short(now) {
                 sched_yield();
-                // Others may have had the CPU for long: what waits from now on waits from now on.
-                now = Instant::now();
+                // Others may have had the CPU for long: frames wait for buffers from now on.
+                let back = Instant::now();
+                self.pause.yielded(back - now);
+                now = back;
             } else {
                 if let Err(error) = self.sleep() {
                     tracing::error!(%error, "the packet worker cannot wait for events");

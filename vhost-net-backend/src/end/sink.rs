@@ -94,7 +94,16 @@ impl<R: Ring> RingSink<'_, R> {
             usage.memory.write(segment, 0, lead).ok_or(RingFault::Unmapped(0))?;
             ring.push_used(usage.memory, chain, u32::try_from(total).unwrap_or(u32::MAX))?;
             chains.advance(1);
+            chains.expect(lead.len());
             return Ok(());
+        }
+        chains.expect(lead.len());
+        // The next frame is probably as long, and goes to the next buffer.
+        if let Some(following) = chains.get(buffers)
+            && let Some(segment) = chains.segments(following).last()
+        {
+            let len = usize::try_from(total).unwrap_or(usize::MAX);
+            usage.memory.prefetch_tail(segment, len, true);
         }
         self.scatter(Writer { lead, tail, memory: usage.memory }, buffers, total)
     }

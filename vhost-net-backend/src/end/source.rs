@@ -3,7 +3,7 @@
 use super::port::Parts;
 use crate::datapath::carry::{Next, Source};
 use crate::datapath::memory::{Memory, Segment};
-use crate::datapath::packet::Packet;
+use crate::datapath::packet::{LEAD, Packet};
 use crate::datapath::ring::Ring;
 
 /// A driver's transmit ring.
@@ -32,6 +32,13 @@ impl<R: Ring> Source for RingSource<'_, R> {
         let Some(chain) = chains.get(0) else {
             return Next::Empty;
         };
+        // While this frame is being carried, the next one comes closer.
+        if chain.bytes() > LEAD as u64
+            && let Some(following) = chains.get(1)
+            && let Some(segment) = chains.segments(following).last()
+        {
+            usage.memory.prefetch_tail(segment, segment.len(), false);
+        }
         match packet.load(usage.memory, chains.segments(chain), chain.bytes(), usage.header_len) {
             Ok(()) => Next::Frame,
             Err(reason) => Next::Drop(reason),

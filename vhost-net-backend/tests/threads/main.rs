@@ -13,7 +13,9 @@ mod common;
 mod daemon;
 
 mod idle;
+mod load;
 mod pinned;
+mod share;
 mod system_calls;
 mod wake_ups;
 

@@ -26,7 +26,7 @@ const BURST: u32 = 60;
 /// How a driver keeps the rules for notifications.
 trait Notifications: Driver {
     /// Whether the device must be kicked, once `chains` chains of one descriptor were published.
-    fn must_kick(&self, event_idx: bool, chains: u16) -> bool;
+    fn must_kick_for(&self, event_idx: bool, chains: u16) -> bool;
     /// Asks for a call with the next chain used.
     fn ask_for_call(&self, event_idx: bool);
     /// Asks for none.
@@ -39,7 +39,7 @@ fn passes(event: u16, new: u16, old: u16) -> bool {
 }
 
 impl Notifications for DriverRing {
-    fn must_kick(&self, event_idx: bool, chains: u16) -> bool {
+    fn must_kick_for(&self, event_idx: bool, chains: u16) -> bool {
         fence(Ordering::SeqCst);
         if event_idx {
             passes(self.avail_event(), self.avail_idx, self.avail_idx.wrapping_sub(chains))
@@ -66,7 +66,7 @@ impl Notifications for DriverRing {
 }
 
 impl Notifications for PackedRing {
-    fn must_kick(&self, event_idx: bool, chains: u16) -> bool {
+    fn must_kick_for(&self, event_idx: bool, chains: u16) -> bool {
         fence(Ordering::SeqCst);
         let (offset, flags) = self.device_event();
         if !event_idx || flags != EVENTS_DESC {
@@ -131,7 +131,7 @@ impl<R: Notifications> Side<R> {
                 self.guest.post(&frame);
                 self.frame = frame;
             }
-            if self.guest.tx.must_kick(self.event_idx, burst) {
+            if self.guest.tx.must_kick_for(self.event_idx, burst) {
                 self.guest.kick_tx();
             }
             count -= u32::from(burst);

@@ -1,6 +1,6 @@
 //! Descriptor chains that were taken from a ring and checked.
 
-use super::MAX_CHAIN;
+use super::{Direction, MAX_CHAIN};
 use crate::datapath::memory::{Memory, Segment};
 
 /// One descriptor chain, checked as a whole.
@@ -42,6 +42,8 @@ pub struct Chains {
     used: usize,
     /// Where the segments of the chain being taken start, and their bytes.
     open: (usize, u64),
+    /// How much is likely to be written to a chain.
+    expected: usize,
     /// Descriptors ever walked, of chains with more than one; and how many that were when chains
     /// began to be taken.
     walked: (u64, u64),
@@ -91,6 +93,12 @@ impl Chains {
     #[inline]
     pub fn only_segment(&self, chain: &Chain) -> Option<&Segment> {
         if chain.count == 1 { self.segments.get(chain.start as usize) } else { None }
+    }
+
+    /// Says how much is likely to be written to each chain taken from now on.
+    #[inline]
+    pub const fn expect(&mut self, bytes: usize) {
+        self.expected = bytes;
     }
 
     /// Drops the `count` oldest: they were used.
@@ -154,8 +162,11 @@ impl Chains {
 
     /// Appends a segment to the chain being taken.
     #[inline]
-    pub(super) fn push(&mut self, memory: &Memory, segment: Segment) {
-        memory.prefetch(&segment);
+    pub(super) fn push(&mut self, memory: &Memory, segment: Segment, direction: Direction) {
+        match direction {
+            Direction::Read => memory.prefetch(&segment, segment.len(), false),
+            Direction::Write => memory.prefetch(&segment, self.expected, true),
+        }
         // A chain is at most MAX_CHAIN descriptors of at most 2^32 - 1 bytes.
         self.open.1 = self.open.1.wrapping_add(segment.len() as u64);
         self.segments.push(segment);
