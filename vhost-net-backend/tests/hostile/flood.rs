@@ -19,7 +19,7 @@ on_both! {
     t28_receive_ring_that_is_never_refilled,
 }
 
-const TIME: Duration = Duration::from_millis(400);
+const TIME: Duration = Duration::from_millis(250);
 
 /// While the guest does its worst, netvm sends frames that arrive, and both frontends ask for
 /// things that are answered.
