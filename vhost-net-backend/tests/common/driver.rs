@@ -67,7 +67,7 @@ pub trait Driver: Clone {
     /// Whether the device asks for a kick with the next chain.
     fn kick_is_wanted(&self, event_idx: bool) -> bool;
     /// Whether the device is to be kicked for the last chain published, which was published alone.
-    fn must_kick(&self, event_idx: bool) -> bool;
+    fn kick_is_due(&self, event_idx: bool) -> bool;
 }
 
 /// The chain with NEXT in the flags of all but the last.
@@ -243,7 +243,7 @@ impl Driver for DriverRing {
         if event_idx { self.avail_event() == self.avail_idx } else { self.used_flags() == 0 }
     }
 
-    fn must_kick(&self, event_idx: bool) -> bool {
+    fn kick_is_due(&self, event_idx: bool) -> bool {
         if event_idx {
             self.avail_event() == self.avail_idx.wrapping_sub(1)
         } else {

@@ -90,6 +90,12 @@ impl PackedRing {
         self.memory.load(GuestAddress(self.address(slot) + 14), Ordering::SeqCst).unwrap()
     }
 
+    /// A chain that was written by other means comes back next.
+    pub fn expect(&mut self, id: u16, slots: u16) {
+        self.slots.insert(id, slots);
+        self.in_flight += slots;
+    }
+
     /// What the driver wants: the offset with its wrap counter, and flags.
     pub fn set_driver_event(&self, offset: u16, flags: u16) {
         let area = GuestAddress(self.layout.available);
@@ -221,7 +227,7 @@ impl Driver for PackedRing {
         }
     }
 
-    fn must_kick(&self, event_idx: bool) -> bool {
+    fn kick_is_due(&self, event_idx: bool) -> bool {
         match self.device_event() {
             (offset, EVENTS_DESC) if event_idx => offset == self.last.bits(),
             (_, flags) => flags == EVENTS_ENABLE,

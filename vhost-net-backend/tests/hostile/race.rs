@@ -22,7 +22,7 @@ on_both! {
 }
 
 /// How long each race is run.
-const TIME: Duration = Duration::from_millis(400);
+const TIME: Duration = Duration::from_millis(250);
 /// A receive buffer's worth of the guest's own memory.
 const BUFFER: u64 = 0x30_0000;
 
