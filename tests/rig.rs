@@ -46,6 +46,7 @@ const GROUPS: &[Group] = &[
             "development",
             "crash",
             "reconnect",
+            "offloads",
             "cloud-hypervisor"
         ],
     },
