@@ -61,7 +61,7 @@ pub struct LinkConfig {
     /// IP MTU of both cards, bytes.
     pub mtu: u16,
     /// Queue pairs each card can have, from 1 to
-    /// [`MAX_PAIRS`](crate::datapath::command::MAX_PAIRS).
+    /// [`MAX_PAIRS`].
     pub queue_pairs: usize,
     /// Addresses that the guest may use for good.
     pub addresses: Vec<IpAddr>,

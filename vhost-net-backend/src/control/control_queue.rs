@@ -1,7 +1,7 @@
 //! The thread that serves a control queue, for frontends that pass it on (crosvm).
 //!
-//! It is not on the packet path, and a driver that floods it gets no more than [`BURST`] commands
-//! answered, and no more than one kick looked at, each [`PAUSE`].
+//! It is not on the packet path, and a driver that floods it gets no more than 64 commands
+//! answered, and no more than one kick looked at, each millisecond.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

@@ -13,7 +13,7 @@ mod reference;
 use std::net::Ipv4Addr;
 
 use self::frames::{GUEST, NETVM};
-use super::{Class, Filter, Frame, Lease, Rules, Verdict};
+use super::{Class, Filter, Frame, Lease, Rules, Verdict, plain};
 use crate::datapath::EndId;
 use crate::datapath::drop_reason::DropReason;
 

@@ -140,6 +140,22 @@ proptest! {
         verdict(&filter, from, &frame, now);
     }
 
+    /// The short cut says nothing that the rules do not say.
+    #[test]
+    fn frames_judged_at_a_glance_pass_the_rules_as_well(
+        frame in frame(),
+        from_guest in any::<bool>(),
+        len in prop_oneof![Just(0), 0..2000_usize],
+    ) {
+        let from = if from_guest { EndId::Guest } else { EndId::Netvm };
+        for filter in [filter(), dynamic(Some(Lease { address: LEASED, seconds: 600 }))] {
+            let asked = Frame { len: frame.len().max(len), ..Frame::whole(&frame) };
+            if plain::passes(&filter, from, &asked, 0) {
+                prop_assert_eq!(filter.apply(from, &asked, 0), Verdict::Pass(Class::Data));
+            }
+        }
+    }
+
     /// Prefixes and lengths that no caller has: no panic, and no more is asked for than there is.
     #[test]
     fn more_is_never_more_than_the_frame(
@@ -174,6 +190,19 @@ proptest! {
                 prop_assert_eq!(foreign, Some(reason));
             }
             _ => {}
+        }
+    }
+}
+
+#[test]
+fn ordinary_traffic_is_judged_at_a_glance() {
+    let outside = Ipv4Addr::new(192, 0, 2, 1);
+    let datagram = udp(4000, 53, &[1; 300]);
+    for (protocol, payload) in [(6, &tcp()), (17, &datagram)] {
+        let up = from_guest(0x0800, &ipv4(protocol, ADDRESS, outside, payload));
+        let down = from_netvm(0x0800, &ipv4(protocol, outside, ADDRESS, payload));
+        for (from, frame) in [(EndId::Guest, up), (EndId::Netvm, down)] {
+            assert!(plain::passes(&filter(), from, &Frame::whole(&frame), 0), "{frame:02x?}");
         }
     }
 }
