@@ -67,7 +67,7 @@ trap 'exit 130' INT TERM
 
 # What must be there.
 [ "$(id -u)" = 0 ] || refuse "Huge pages and the link's sandbox need root: run it with sudo"
-command -v dpdk-testpmd >/dev/null || refuse "dpdk-testpmd is missing: apt-get install dpdk"
+command -v dpdk-testpmd >/dev/null || refuse "dpdk-testpmd is missing: apt-get install dpdk-dev"
 [ "$(nproc)" -ge 2 ] || refuse "One CPU is not enough: the generator needs one and the link needs one"
 [ -x "$link" ] || refuse "There is no $link: run make build, or say --link PATH"
 netvm=$(dirname "$link")/netvm
