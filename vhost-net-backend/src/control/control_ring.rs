@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use super::control_command::MAX_COMMAND;
 use crate::datapath::ring::RingLayout;
@@ -69,6 +69,20 @@ impl ControlRing {
         indirect: bool,
         event_idx: bool,
     ) -> Result<Self, ControlFault> {
+        let size = usize::from(layout.size);
+        // With their event indices; from here on no address in them overflows.
+        let areas = [
+            (layout.descriptors, 16 * size),
+            (layout.available, 6 + 2 * size),
+            (layout.used, 6 + 8 * size),
+        ];
+        for (address, len) in areas {
+            // The sum is checked here because `check_range` adds without a check.
+            let wraps = address.checked_add(len as u64).is_none();
+            if wraps || !memory.check_range(GuestAddress(address), len) {
+                return Err(ControlFault::Unmapped(address));
+            }
+        }
         let next = load(memory, layout.used + 2)?;
         Ok(Self { layout, indirect, event_idx, next })
     }
@@ -225,4 +239,28 @@ fn store(memory: &GuestMemoryMmap, address: u64, value: u16) -> Result<(), Contr
     memory
         .store(value.to_le(), GuestAddress(address), Ordering::Release)
         .map_err(|_| ControlFault::Unmapped(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t52_ring_at_the_end_of_memory_does_not_start() {
+        let start = 0xffff_ffff_ffff_e000;
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(start), 0x1000)]).unwrap();
+        let areas = [start, start + 0x100, start + 0x200];
+        let ring = |size, [descriptors, available, used]: [u64; 3]| {
+            let layout = RingLayout { size, descriptors, available, used };
+            ControlRing::start(&memory, layout, true, true)
+        };
+        assert!(ring(8, areas).is_ok());
+        for (position, end) in [(0, 16), (1, 4), (2, 4)] {
+            let mut areas = areas;
+            areas[position] = start + 0x1000 - end;
+            for size in [8, 1024, 32768] {
+                assert!(matches!(ring(size, areas), Err(ControlFault::Unmapped(_))), "{size}");
+            }
+        }
+    }
 }

@@ -99,48 +99,26 @@ impl Port {
     /// The port of a transmit ring, for a turn.
     pub(super) fn source<'a>(&'a mut self, usage: Negotiated<'a>) -> AnySource<'a> {
         let Self { ring, chains, fault, call_wanted, .. } = self;
-        let walk_limit = chains.walked().wrapping_add(WALK_BUDGET);
+        let turn = (fault, call_wanted);
         match ring {
-            AnyRing::Split(ring) => AnySource::Split(RingSource(Parts {
-                ring,
-                chains,
-                fault,
-                call_wanted,
-                usage,
-                walk_limit,
-            })),
-            AnyRing::Packed(ring) => AnySource::Packed(RingSource(Parts {
-                ring,
-                chains,
-                fault,
-                call_wanted,
-                usage,
-                walk_limit,
-            })),
+            AnyRing::Split(ring) => {
+                AnySource::Split(RingSource(Parts::new(ring, chains, turn, usage)))
+            }
+            AnyRing::Packed(ring) => {
+                AnySource::Packed(RingSource(Parts::new(ring, chains, turn, usage)))
+            }
         }
     }
 
     /// The port of a receive ring, for a turn.
     pub(super) fn sink<'a>(&'a mut self, usage: Negotiated<'a>) -> AnySink<'a> {
         let Self { ring, chains, fault, call_wanted, .. } = self;
-        let walk_limit = chains.walked().wrapping_add(WALK_BUDGET);
+        let turn = (fault, call_wanted);
         match ring {
-            AnyRing::Split(ring) => AnySink::Split(RingSink(Parts {
-                ring,
-                chains,
-                fault,
-                call_wanted,
-                usage,
-                walk_limit,
-            })),
-            AnyRing::Packed(ring) => AnySink::Packed(RingSink(Parts {
-                ring,
-                chains,
-                fault,
-                call_wanted,
-                usage,
-                walk_limit,
-            })),
+            AnyRing::Split(ring) => AnySink::Split(RingSink(Parts::new(ring, chains, turn, usage))),
+            AnyRing::Packed(ring) => {
+                AnySink::Packed(RingSink(Parts::new(ring, chains, turn, usage)))
+            }
         }
     }
 }
@@ -168,7 +146,17 @@ pub struct Parts<'a, R> {
     walk_limit: u64,
 }
 
-impl<R: Ring> Parts<'_, R> {
+impl<'a, R: Ring> Parts<'a, R> {
+    fn new(
+        ring: &'a mut R,
+        chains: &'a mut Chains,
+        (fault, call_wanted): (&'a mut Option<RingFault>, &'a mut bool),
+        usage: Negotiated<'a>,
+    ) -> Self {
+        let walk_limit = chains.walked().wrapping_add(WALK_BUDGET);
+        Self { ring, chains, fault, call_wanted, usage, walk_limit }
+    }
+
     /// Notes a fault; from then on nothing is taken from the ring.
     pub(super) fn check<T>(&mut self, result: Result<T, RingFault>) -> Option<T> {
         match result {

@@ -4,10 +4,17 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::fs::SealFlags;
 use vhost::VhostBackend;
 use vhost::{VhostUserDirtyLogRegion, VringConfigData};
+use vhost_net_backend::datapath::log::DirtyLog;
+use vhost_net_backend::datapath::memory::Memory;
+use vhost_net_backend::datapath::ring::chain::Chains;
+use vhost_net_backend::datapath::ring::packed::PackedRing;
+use vhost_net_backend::datapath::ring::{Direction, Ring, RingLayout, RingUse};
+use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::common::driver::DriverRing;
@@ -319,4 +326,28 @@ fn t59_log_eventfd_is_taken_and_must_be_one() {
     let mut raw = negotiated(&link);
     let eventfd = as_fd(&EventFd::new(EFD_NONBLOCK).unwrap());
     assert_eq!(raw.ask(SET_LOG_FD, ACK, &[], &[eventfd.as_fd()]), 0);
+}
+
+#[test]
+fn page_of_a_packed_ring_is_marked_when_it_is_written_and_not_before() {
+    let guest = Guest::new(0, 16);
+    let file = log_file(LOG_LEN);
+    let log = DirtyLog::map(file.try_clone().unwrap(), 0, LOG_LEN as u64, false).unwrap();
+    let memory = Memory::new(&guest.memory, Some(Arc::new(log)));
+    // One available buffer of 64 bytes, with id 7, in a page of its own.
+    let layout = RingLayout { size: 4, descriptors: 0x3000, available: 0x4000, used: 0x4010 };
+    let rest = 64_u64 | 7 << 32 | (1 << 7 | 2) << 48;
+    guest.memory.write_obj(0x10_0000_u64, GuestAddress(0x3000)).unwrap();
+    guest.memory.write_obj(rest, GuestAddress(0x3008)).unwrap();
+    let usage = RingUse { direction: Direction::Write, indirect: false, event_idx: false };
+    let mut ring = PackedRing::start(&memory, layout, usage, 0x8000).unwrap();
+    let mut chains = Chains::default();
+    ring.take(&memory, &mut chains, 1).unwrap();
+    ring.push_used(&memory, chains.get(0).unwrap(), 64).unwrap();
+    let held: u64 = guest.memory.read_obj(GuestAddress(0x3008)).unwrap();
+    assert_eq!((held, marked(&file)), (rest, BTreeSet::new()), "the first is held back");
+    ring.publish(&memory).unwrap();
+    let used: u64 = guest.memory.read_obj(GuestAddress(0x3008)).unwrap();
+    assert_eq!(used >> 48, 1 << 7 | 1 << 15 | 2);
+    assert_eq!(marked(&file), BTreeSet::from([3]));
 }

@@ -1,7 +1,7 @@
 //! Packed rings (virtio 1.2, 2.8).
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU16, AtomicU64, fence};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
 use super::chain::{Chain, Chains};
 use super::{
@@ -216,6 +216,23 @@ impl PackedRing {
         Ok(())
     }
 
+    /// Writes what a used descriptor holds. A page is marked in the dirty log after it was written,
+    /// never before.
+    #[inline]
+    fn store_used(
+        &self,
+        memory: &Memory,
+        slot: u16,
+        rest: u64,
+        order: Ordering,
+    ) -> Result<(), RingFault> {
+        let [_, word] = self.areas.descriptor(slot)?;
+        word.store(rest.to_le(), order);
+        // The whole area is mapped, so this does not overflow.
+        memory.mark(self.layout.descriptors + 16 * u64::from(slot), 16);
+        Ok(())
+    }
+
     fn wants_call(&mut self) -> Result<bool, RingFault> {
         let size = self.layout.size;
         let old = std::mem::replace(&mut self.considered, self.used);
@@ -295,19 +312,18 @@ impl Ring for PackedRing {
         if self.held.is_none() {
             self.held = Some((slot, rest));
         } else {
-            self.areas.descriptor(slot)?[1].store(rest.to_le(), Relaxed);
+            self.store_used(memory, slot, rest, Relaxed)?;
         }
-        memory.mark(self.layout.descriptors + 16 * u64::from(slot), 16);
         self.used = self.used.advance(chain.slots(), self.layout.size);
         self.outstanding = self.outstanding.saturating_sub(chain.slots());
         Ok(())
     }
 
-    fn publish(&mut self, _memory: &Memory) -> Result<bool, RingFault> {
+    fn publish(&mut self, memory: &Memory) -> Result<bool, RingFault> {
         let Some((slot, rest)) = self.held.take() else {
             return Ok(false);
         };
-        self.areas.descriptor(slot)?[1].store(rest.to_le(), Release);
+        self.store_used(memory, slot, rest, Release)?;
         self.wants_call()
     }
 
