@@ -7,7 +7,7 @@
 //! The [`gate`] is the only thing that reads from a frontend. It checks every message against
 //! [`rules`] before the library sees it, and puts them into an order the library accepts. The
 //! library keeps the protocol state and maps memory; its `VringT` objects are ours ([`vring`]) and
-//! turn ring life cycles into commands for the one packet worker. The library's own threads for
+//! turn ring life cycles into commands for the packet workers ([`placement`]). The library's own threads for
 //! rings are not started.
 
 pub mod backend;
