@@ -11,3 +11,6 @@
 //! Nothing in this crate is specific to one VMM.
 
 pub mod host;
+pub mod mapping;
+pub mod vfio;
+pub mod vmm;
