@@ -10,6 +10,8 @@ use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use vmm_sys_util::eventfd::EventFd;
+
 pub use self::error::VfioError;
 use crate::mapping::Mapping;
 
@@ -58,7 +60,7 @@ pub trait Device: Debug + Send + Sync {
         &self,
         index: u32,
         start: u32,
-        triggers: &[Option<BorrowedFd<'_>>],
+        triggers: &[Option<&EventFd>],
     ) -> Result<(), VfioError>;
 
     /// Unmasks interrupt `start` of an automasked (level) index each time `resample` is signalled; `None` ends that.
@@ -69,7 +71,7 @@ pub trait Device: Debug + Send + Sync {
         &self,
         index: u32,
         start: u32,
-        resample: Option<BorrowedFd<'_>>,
+        resample: Option<&EventFd>,
     ) -> Result<(), VfioError>;
 
     /// Masks interrupt `start` of `index`, or unmasks it.
