@@ -11,6 +11,8 @@
 //! Nothing in this crate is specific to one VMM.
 
 pub mod host;
+mod line;
 pub mod mapping;
+pub mod pci;
 pub mod vfio;
 pub mod vmm;

@@ -12,11 +12,14 @@
 //! and offers [`event_manager`](self::event_manager) for the few events that somebody must wait for: errors, and the host
 //! wanting the device back. Everything may be called from any thread of the VMM, the vCPUs' included.
 
+mod seam;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
+pub use self::seam::Seam;
 use crate::mapping::Mapping;
 
 /// One of the guest's two address spaces.

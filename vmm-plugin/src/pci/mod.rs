@@ -1,0 +1,30 @@
+//! A PCI function that a guest has: its configuration space, BARs and interrupts.
+mod area;
+mod bar;
+mod capability;
+mod express;
+mod function;
+mod header;
+pub mod index;
+mod interrupting;
+mod layout;
+mod live;
+mod msi;
+mod msix;
+mod options;
+mod passed;
+mod place;
+mod policy;
+mod register;
+mod report;
+mod reset;
+mod trap;
+mod vector;
+
+pub use self::area::direct_areas;
+pub use self::bar::{Bar, BarKind};
+pub use self::function::{AttachError, Counters, Function};
+pub use self::options::{Options, Windows};
+pub use self::policy::Policy;
+pub use self::report::Report;
+pub use self::reset::{HostAddress, ResetError, ResetScope, foreign};
