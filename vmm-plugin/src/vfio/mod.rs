@@ -1,10 +1,22 @@
 //! VFIO as everything above sees it: a device, and the address space that its DMA goes through.
 //!
-//! Two traits stand between the device model and the kernel, [`Device`] and [`AddressSpace`], so that all of the model runs
-//! without hardware on [`fake`]. Their real sides are the legacy interface (a [`group`] in a [`container`]) and the newer one
-//! (a character device bound to iommufd, [`iommufd`]). `linux/vfio.h` and `linux/iommufd.h` are the specification.
+//! Two traits stand between the device model and the kernel, [`Device`] and [`AddressSpace`], so
+//! that all of the model runs without hardware on `fake` (feature `fake`). Their real sides are
+//! the legacy interface, a [`Group`] in a [`Container`], and the newer one, a [`Cdev`] attached
+//! to an [`Ioas`] of iommufd. Both give an [`OpenDevice`]. `linux/vfio.h` and `linux/iommufd.h`
+//! are the specification.
 
+mod capability;
+mod cdev;
+mod container;
+mod device;
 mod error;
+mod group;
+mod interrupt;
+mod iommufd;
+mod region;
+mod reset;
+mod sys;
 
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
@@ -12,12 +24,18 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
+pub use self::cdev::Cdev;
+pub use self::container::Container;
+pub use self::device::OpenDevice;
 pub use self::error::VfioError;
+pub use self::group::{AttachedGroup, Group};
+pub use self::iommufd::Ioas;
 use crate::mapping::Mapping;
 
 /// A device that VFIO holds: its regions, interrupts and reset.
 ///
-/// Everything that it answers comes from a device that nobody trusts, through a kernel that checked shapes and nothing else.
+/// Everything that it answers comes from a device that nobody trusts, through a kernel that checked
+/// shapes and nothing else.
 pub trait Device: Debug + Send + Sync {
     /// What it is and has.
     fn info(&self) -> DeviceInfo;
@@ -40,7 +58,8 @@ pub trait Device: Debug + Send + Sync {
     /// Outside of the region, or the device is gone.
     fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), VfioError>;
 
-    /// Maps `area` of a region, which is one of [`RegionInfo::mappable`] or lies in one, into this process.
+    /// Maps `area` of a region, which is one of [`RegionInfo::mappable`] or lies in one, into this
+    /// process.
     ///
     /// # Errors
     /// Not mappable, not page aligned, or the kernel refuses.
@@ -52,7 +71,8 @@ pub trait Device: Debug + Send + Sync {
     /// The kernel refuses.
     fn interrupt(&self, index: u32) -> Result<InterruptInfo, VfioError>;
 
-    /// Signals `triggers[n]` when interrupt `start + n` of `index` comes; `None` takes the eventfd away.
+    /// Signals `triggers[n]` when interrupt `start + n` of `index` comes; `None` takes the eventfd
+    /// away.
     ///
     /// # Errors
     /// Too many, or the kernel has no vectors left.
@@ -63,7 +83,8 @@ pub trait Device: Debug + Send + Sync {
         triggers: &[Option<&EventFd>],
     ) -> Result<(), VfioError>;
 
-    /// Unmasks interrupt `start` of an automasked (level) index each time `resample` is signalled; `None` ends that.
+    /// Unmasks interrupt `start` of an automasked (level) index each time `resample` is signalled;
+    /// `None` ends that.
     ///
     /// # Errors
     /// The index cannot be unmasked.
@@ -98,7 +119,8 @@ pub trait Device: Debug + Send + Sync {
     /// No bus reset for it.
     fn reset_set(&self) -> Result<Vec<ResetPeer>, VfioError>;
 
-    /// Resets the bus; `groups` are the groups of everything in [`Device::reset_set`], or none for a device of iommufd.
+    /// Resets the bus; `groups` are the groups of everything in [`Device::reset_set`], or none for
+    /// a device of iommufd.
     ///
     /// # Errors
     /// A group is missing, or the reset failed.
@@ -163,7 +185,8 @@ pub struct RegionInfo {
     pub readable: bool,
     /// It can be written.
     pub writable: bool,
-    /// Areas that can be mapped, in order, not overlapping: none, all of it, or what the kernel says is sparse.
+    /// Areas that can be mapped, in order, not overlapping: none, all of it, or what the kernel
+    /// says is sparse.
     pub mappable: Vec<Area>,
     /// The kernel allows the MSI-X table to be mapped (`VFIO_REGION_INFO_CAP_MSIX_MAPPABLE`).
     pub msix_mappable: bool,
@@ -202,7 +225,8 @@ pub struct ResetPeer {
 pub struct Limits {
     /// Page sizes of the IOMMU, a bit each; the smallest is the granule.
     pub page_sizes: u64,
-    /// Addresses that can be mapped, first and last, in order: the gaps are reserved (MSI window, RMRR).
+    /// Addresses that can be mapped, first and last, in order: the gaps are reserved (MSI window,
+    /// RMRR).
     pub usable: Vec<(u64, u64)>,
     /// How many more mappings the kernel takes; `None` when it does not say.
     pub mappings_left: Option<u32>,

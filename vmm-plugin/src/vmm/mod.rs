@@ -4,17 +4,28 @@
 //!
 //! | | trait | ready adapter |
 //! |---|---|---|
-//! | answer accesses to a range of guest addresses | [`Bus`] | [`vm_device`](self::vm_device) |
-//! | map host memory into the guest | [`Slots`] | [`kvm`](self::kvm) |
-//! | route interrupts | [`Interrupts`] | [`kvm`](self::kvm) |
-//! | say when guest memory comes and goes | [`crate::dma::GuestDma::update`], called by the VMM | `vm-memory` |
+//! | answer accesses to a range of guest addresses | [`Bus`] | `vm_device` |
+//! | map host memory into the guest | [`Slots`] | `kvm` |
+//! | route interrupts | [`Interrupts`] | `kvm` |
+//! | say when guest memory comes and goes | [`crate::dma::GuestDma::update`] | any `vm-memory` |
 //!
-//! and offers [`event_manager`](self::event_manager) for the few events that somebody must wait for: errors, and the host
-//! wanting the device back. Everything may be called from any thread of the VMM, the vCPUs' included.
+//! may tell the hypervisor which devices a guest has ([`VfioFiles`], `kvm` again), and offers
+//! `event_manager` for the few events that somebody must wait for: errors, and the host wanting
+//! the device back. Everything may be called from any thread of the VMM, the vCPUs' included.
+//!
+//! Each adapter is a cargo feature (`kvm`, `vm-device`, `event-manager`, all on by default): a
+//! VMM with other versions of those crates leaves it out, and implements the trait.
 
+#[cfg(feature = "event-manager")]
+pub mod event_manager;
+#[cfg(feature = "kvm")]
+pub mod kvm;
 mod seam;
+#[cfg(feature = "vm-device")]
+pub mod vm_device;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -42,8 +53,18 @@ pub struct GuestRange {
     pub size: u64,
 }
 
-/// Who answers a trapped access. `offset` is from the start of the range that was placed; `data` has 1, 2, 4 or 8 bytes when
-/// a vCPU made the access, and must be taken as it comes otherwise.
+impl fmt::Display for GuestRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let space = match self.space {
+            Space::Mmio => "guest address",
+            Space::Pio => "I/O port",
+        };
+        write!(f, "{space} {:#x} with {:#x} bytes", self.base, self.size)
+    }
+}
+
+/// Who answers a trapped access. `offset` is from the start of the range that was placed; `data`
+/// has 1, 2, 4 or 8 bytes when a vCPU made the access, and must be taken as it comes otherwise.
 pub trait Trap: Send + Sync {
     /// Fills `data`, all ones for what cannot be read.
     fn read(&self, offset: u64, data: &mut [u8]);
@@ -53,8 +74,8 @@ pub trait Trap: Send + Sync {
 
 /// Places traps at guest addresses.
 ///
-/// Called from a trap itself when a guest moves a BAR: an implementation must not hold a lock over [`Trap`]'s methods that
-/// placing needs.
+/// Called from a trap itself when a guest moves a BAR: an implementation must not hold a lock over
+/// [`Trap`]'s methods that placing needs.
 pub trait Bus: Debug + Send + Sync {
     /// From now on accesses to `range` go to `trap`.
     ///
@@ -71,8 +92,8 @@ pub trait Bus: Debug + Send + Sync {
 
 /// Maps host memory into the guest.
 pub trait Slots: Debug + Send + Sync {
-    /// The guest sees `memory` at `guest`, directly; page aligned. The implementation keeps the mapping alive until
-    /// [`Slots::unmap`].
+    /// The guest sees `memory` at `guest`, directly; page aligned. The implementation keeps the
+    /// mapping alive until [`Slots::unmap`].
     ///
     /// # Errors
     /// No slot is free, or something else is mapped there.
@@ -100,15 +121,17 @@ pub struct Message {
 
 /// Routes interrupts to the guest.
 pub trait Interrupts: Debug + Send + Sync {
-    /// A route for one message-signalled vector: whenever `trigger` is signalled, the message is delivered. It starts
-    /// without a message; until it has one nothing listens to `trigger`, so that its count stays pending.
+    /// A route for one message-signalled vector: whenever `trigger` is signalled, the message is
+    /// delivered. It starts without a message; until it has one nothing listens to `trigger`, so
+    /// that its count stays pending.
     ///
     /// # Errors
     /// No route is free.
     fn message(&self, trigger: &EventFd) -> Result<Box<dyn MessageRoute>, SeamError>;
 
-    /// Raises the level-triggered line `line` (the VMM's own number: a GSI) when `trigger` is signalled, and signals
-    /// `resample` when the guest has acknowledged it; the line falls meanwhile. Ends when dropped.
+    /// Raises the level-triggered line `line` (the VMM's own number: a GSI) when `trigger` is
+    /// signalled, and signals `resample` when the guest has acknowledged it; the line falls
+    /// meanwhile. Ends when dropped.
     ///
     /// # Errors
     /// No such line.
@@ -122,8 +145,8 @@ pub trait Interrupts: Debug + Send + Sync {
 
 /// A vector's route; ends when dropped.
 pub trait MessageRoute: Debug + Send {
-    /// Delivers `message` from now on; `None` (masked) delivers nothing and leaves what comes pending in the eventfd.
-    /// What was pending is delivered when a message is set.
+    /// Delivers `message` from now on; `None` (masked) delivers nothing and leaves what comes
+    /// pending in the eventfd. What was pending is delivered when a message is set.
     ///
     /// # Errors
     /// The hypervisor refuses.
@@ -132,6 +155,24 @@ pub trait MessageRoute: Debug + Send {
 
 /// A line's route; ends when dropped.
 pub trait LineRoute: Debug + Send {}
+
+/// Tells the hypervisor which VFIO groups, or devices of iommufd, a guest has.
+///
+/// KVM wants to know for the caching of a device's memory, and for posted interrupts; on some
+/// machines a device does not work without.
+pub trait VfioFiles: Debug + Send + Sync {
+    /// The guest has what `file` is.
+    ///
+    /// # Errors
+    /// The hypervisor refuses.
+    fn add(&self, file: BorrowedFd<'_>) -> Result<(), SeamError>;
+
+    /// The guest has it no longer.
+    ///
+    /// # Errors
+    /// It was not added.
+    fn remove(&self, file: BorrowedFd<'_>) -> Result<(), SeamError>;
+}
 
 /// What a VMM could not do; the text says what and for which address.
 #[derive(Debug, thiserror::Error)]
