@@ -18,6 +18,8 @@
 
 #[cfg(feature = "event-manager")]
 pub mod event_manager;
+#[cfg(feature = "fake")]
+pub mod fake;
 #[cfg(feature = "kvm")]
 pub mod kvm;
 mod seam;
