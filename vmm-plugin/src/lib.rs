@@ -15,5 +15,6 @@ pub mod host;
 mod line;
 pub mod mapping;
 pub mod pci;
+pub mod platform;
 pub mod vfio;
 pub mod vmm;

@@ -43,7 +43,8 @@ struct Route {
 
 struct Line {
     trigger: EventFd,
-    resample: EventFd,
+    /// `None`: edge-triggered.
+    resample: Option<EventFd>,
     raised: bool,
 }
 
@@ -173,7 +174,9 @@ impl FakeVmm {
         state.pump();
         if let Some(line) = state.lines.get_mut(&line) {
             line.raised = false;
-            let _ = line.resample.write(1);
+            if let Some(resample) = &line.resample {
+                let _ = resample.write(1);
+            }
         }
     }
 
@@ -182,6 +185,23 @@ impl FakeVmm {
         let mut state = self.state();
         state.pump();
         state.deaf = deaf;
+    }
+}
+
+impl FakeVmm {
+    fn line(
+        &self,
+        line: u32,
+        trigger: &EventFd,
+        resample: Option<EventFd>,
+    ) -> Result<Box<dyn LineRoute>, SeamError> {
+        let trigger = copy(trigger)?;
+        let mut state = self.state();
+        if state.lines.contains_key(&line) {
+            return Err(SeamError::new(format!("line {line} is taken")));
+        }
+        state.lines.insert(line, Line { trigger, resample, raised: false });
+        Ok(Box::new(FakeLineRoute { vmm: self.clone(), line }))
     }
 }
 
@@ -254,13 +274,11 @@ impl Interrupts for FakeVmm {
         trigger: &EventFd,
         resample: &EventFd,
     ) -> Result<Box<dyn LineRoute>, SeamError> {
-        let (trigger, resample) = (copy(trigger)?, copy(resample)?);
-        let mut state = self.state();
-        if state.lines.contains_key(&line) {
-            return Err(SeamError::new(format!("line {line} is taken")));
-        }
-        state.lines.insert(line, Line { trigger, resample, raised: false });
-        Ok(Box::new(FakeLineRoute { vmm: self.clone(), line }))
+        self.line(line, trigger, Some(copy(resample)?))
+    }
+
+    fn edge(&self, line: u32, trigger: &EventFd) -> Result<Box<dyn LineRoute>, SeamError> {
+        self.line(line, trigger, None)
     }
 }
 
