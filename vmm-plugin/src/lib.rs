@@ -14,6 +14,7 @@ pub mod dma;
 pub mod host;
 mod line;
 pub mod mapping;
+pub mod opened;
 pub mod pci;
 pub mod platform;
 pub mod vfio;
