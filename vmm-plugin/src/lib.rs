@@ -10,6 +10,7 @@
 //!
 //! Nothing in this crate is specific to one VMM.
 
+pub mod attach;
 pub mod dma;
 pub mod host;
 mod line;
