@@ -2,8 +2,9 @@
 //! guest: `open_nic check|limited|reset-bus|wait|hand GROUP BDF`.
 //!
 //! `check` prints a line for each thing that worked, and ends with the first that did not;
-//! `reset-bus` resets a NIC with its bus; `limited` maps more memory than it may lock; `wait` holds the NIC until the host wants it;
-//! `hand` gives it, opened, to a process without any rights (itself, as `take`).
+//! `reset-bus` resets a NIC with its bus; `limited` maps more memory than it may lock; `wait`
+//! holds the NIC until the host wants it; `hand` gives it, opened, to a process without any
+//! rights (itself, as `take`).
 
 mod check;
 
