@@ -10,10 +10,13 @@
 //!
 //! Nothing in this crate is specific to one VMM.
 
+pub mod attach;
 pub mod dma;
 pub mod host;
 mod line;
 pub mod mapping;
+pub mod opened;
 pub mod pci;
+pub mod platform;
 pub mod vfio;
 pub mod vmm;

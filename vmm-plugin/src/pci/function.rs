@@ -36,7 +36,7 @@ pub struct Function {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// A device of a device tree: see [`crate::platform`].
+    /// A device of a device tree.
     #[error("this is no PCI device")]
     NotPci,
     /// A bridge, or a header that is not known.

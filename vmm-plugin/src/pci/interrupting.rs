@@ -80,7 +80,7 @@ impl Interrupting {
             Kind::None => {}
             Kind::Line => {
                 let Some(number) = self.number else { return };
-                match Line::route(device, interrupts, index::INTX, number) {
+                match Line::level(device, interrupts, index::INTX, number) {
                     Ok(line) => self.line = Some(line),
                     Err(error) => reports.push(Report::interrupt("INTx", 0, &error)),
                 }

@@ -11,6 +11,8 @@ mod cdev;
 mod container;
 mod device;
 mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod group;
 mod interrupt;
 mod iommufd;

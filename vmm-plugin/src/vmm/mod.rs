@@ -18,6 +18,8 @@
 
 #[cfg(feature = "event-manager")]
 pub mod event_manager;
+#[cfg(feature = "fake")]
+pub mod fake;
 #[cfg(feature = "kvm")]
 pub mod kvm;
 mod seam;
@@ -141,6 +143,16 @@ pub trait Interrupts: Debug + Send + Sync {
         trigger: &EventFd,
         resample: &EventFd,
     ) -> Result<Box<dyn LineRoute>, SeamError>;
+
+    /// Pulses the edge-triggered line `line` each time `trigger` is signalled. Ends when dropped.
+    /// Only platform devices have such interrupts; a VMM without them need not implement this.
+    ///
+    /// # Errors
+    /// No such line, or no edge-triggered ones at all.
+    fn edge(&self, line: u32, trigger: &EventFd) -> Result<Box<dyn LineRoute>, SeamError> {
+        let _ = trigger;
+        Err(SeamError::new(format!("line {line}: this VMM has no edge-triggered lines")))
+    }
 }
 
 /// A vector's route; ends when dropped.

@@ -106,6 +106,18 @@ impl Interrupts for KvmInterrupts {
         })?;
         Ok(Box::new(Line { inner: Arc::clone(&self.inner), line, trigger }))
     }
+
+    fn edge(&self, line: u32, trigger: &EventFd) -> Result<Box<dyn LineRoute>, SeamError> {
+        if self.inner.table().gsis().contains(&line) {
+            return Err(SeamError::new(format!("GSI {line} is for messages, not a line")));
+        }
+        let trigger = duplicate(trigger)?;
+        self.inner.vm.register_irqfd(&trigger, line).map_err(|error| {
+            let what = format!("KVM does not pulse line {line}");
+            SeamError::because(what, io::Error::from(error))
+        })?;
+        Ok(Box::new(Line { inner: Arc::clone(&self.inner), line, trigger }))
+    }
 }
 
 fn duplicate(eventfd: &EventFd) -> Result<EventFd, SeamError> {
