@@ -40,13 +40,13 @@ pub fn load(memory: &Memory, kernel: &Path, initramfs: Option<&Path>, line: &str
     let at = Some(GuestAddress(HIGH_START));
     let elf = &magic == b"\x7fELF";
     let loaded = if elf {
-        Elf::load(memory, None, &mut file, at)
+        let loaded = Elf::load(memory, None, &mut file, at);
+        loaded.with_context(|| format!("{shown} does not fit, or is broken; use a larger --memory"))
     } else {
-        BzImage::load(memory, None, &mut file, at)
+        let loaded = BzImage::load(memory, None, &mut file, at);
+        loaded.with_context(|| format!("{shown} is no vmlinux and no bzImage that fits"))
     };
-    let loaded = loaded.with_context(|| {
-        format!("{shown} is no vmlinux and no bzImage, or does not fit into the guest's memory")
-    })?;
+    let loaded = loaded?;
 
     // A vmlinux has no header to start from.
     let hdr = loaded.setup_header.unwrap_or(setup_header {

@@ -39,10 +39,19 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("minivmm: {error:#}");
+            eprintln!("minivmm: {}", in_full(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes; many libraries say their cause themselves, which is not said again.
+fn in_full(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| match cause.to_string() {
+        again if said.contains(&again) => said,
+        first if said.is_empty() => first,
+        more => format!("{said}: {more}"),
+    })
 }
 
 /// The parts of the machine that something happens to, besides its processors.
