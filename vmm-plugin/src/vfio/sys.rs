@@ -119,7 +119,11 @@ pub(super) fn call_tailed(
     let number = request(VFIO_BASE + which as u32);
     // SAFETY: the kernel reads and writes at most the length that the first word says, for each
     // of these requests (it checks SET_IRQS's count against it), and all of it is borrowed here.
-    result(unsafe { ioctl_with_mut_ptr(&file, number, argument.as_mut_ptr()) }).map(|_| ())
+    match result(unsafe { ioctl_with_mut_ptr(&file, number, argument.as_mut_ptr()) })? {
+        0 => Ok(()),
+        // SET_IRQS alone: so many vectors are to be had, fewer than asked for, and none was set.
+        available => Err(io::Error::other(format!("the host has {available} vectors left"))),
+    }
 }
 
 /// `VFIO_GET_API_VERSION`.

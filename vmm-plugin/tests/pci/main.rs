@@ -12,3 +12,4 @@ mod config;
 mod config_model;
 mod interrupts;
 mod msix_model;
+mod threads;
