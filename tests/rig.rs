@@ -49,6 +49,7 @@ const GROUPS: &[Group] = &[
             "reconnect",
             "offloads",
             "minivmm",
+            "minivmm-link",
             "cloud-hypervisor"
         ],
     },
