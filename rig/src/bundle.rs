@@ -230,6 +230,7 @@ impl Bundle {
         }
         let lists =
             format!("{LOADED:?} {PACKED:?} {FIRMWARE:?} {:?} {:?}", self.installed, self.modules);
+        key.add(format!("{:?}", guest::MODULES).as_bytes());
         key.add(lists.as_bytes());
         let path = folder.join(format!("base-{}.cpio", key.name()));
         if path.is_file() {

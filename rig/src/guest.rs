@@ -5,7 +5,21 @@ use std::path::Path;
 use netvm_image::{ImageError, Initramfs, Kernel};
 
 /// Modules of a test guest; it loads those for which it finds a device.
-const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "virtio_console", "e1000e"];
+pub(crate) const MODULES: [&str; 13] = [
+    "virtio_pci",
+    "virtio_net",
+    "virtio_console",
+    "e1000e",
+    "e1000",
+    "8139cp",
+    "e100",
+    "vmxnet3",
+    "tulip",
+    "pcnet32",
+    "xhci_pci",
+    "cdc_ether",
+    "rndis_host",
+];
 
 pub(crate) const INIT: &str = include_str!("../files/guest-init");
 pub(crate) const UDHCPC: &str = include_str!("../files/guest-udhcpc");
