@@ -13,6 +13,9 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use netvm::vmm::Vmm;
 use netvm_rig::{Bundle, Ending, Event, Outcome, Pc, Rig, RigError, Scenario};
 
+#[path = "rig/nics.rs"]
+mod nics;
+
 /// How long a scenario of `tests/rig/` may take.
 const LIMIT: Duration = Duration::from_secs(400);
 
@@ -98,6 +101,7 @@ fn main() {
             .collect();
         trials.push(trials_of(group.name, &out, group.pc, scenarios, &arguments));
     }
+    trials.push(trials_of("nics", &out, nics::pc, nics::scenarios(), &arguments));
     if let Some(path) = std::env::var_os("NETVM_RIG_SCRIPT") {
         let script = std::fs::read_to_string(&path).expect("NETVM_RIG_SCRIPT names a script");
         let scenario = netvm::demo::scenario_of("script", &script).timeout(LIMIT);
