@@ -1,4 +1,4 @@
-# A card passed through by vmm-plugin to a guest that has nothing but its native driver for it: an address by DHCP, and
+# A card passed through by vmm-plugin to a guest that has its native driver: an address by DHCP, and
 # 10 MiB each way. $id, $driver, $outside, $sum and $strays are what nics.rs knows of the card.
 for device in /sys/bus/pci/devices/*; do
     [ "$(cat "$device/vendor"):$(cat "$device/device")" = "0x${id%:*}:0x${id#*:}" ] && bdf=${device##*/}
