@@ -76,9 +76,10 @@ pub struct PackedRing {
     outstanding: u16,
     /// Where the driver was last considered for a call.
     considered: Position,
-    /// The first descriptor used since the last publication, and what it shall hold: until that is
-    /// written the driver sees none of those behind it.
-    held: Option<(u16, u64)>,
+    /// The descriptors used since the last publication, and what they shall hold. They are written
+    /// all at once: a driver that waits for the first of them looks at the line that it shares with
+    /// the next, and would take it away between one write and the next.
+    held: Vec<(u16, u64)>,
     /// What the driver was told last about kicks: flags, and the offset.
     told: Option<(u16, u16)>,
     /// What is wrong with the chain at `next`; found while chains before it were taken.
@@ -107,7 +108,7 @@ impl PackedRing {
             used: start,
             outstanding: 0,
             considered: start,
-            held: None,
+            held: Vec::with_capacity(layout.size.into()),
             told: None,
             fault: None,
         })
@@ -309,21 +310,22 @@ impl Ring for PackedRing {
         let flags = self.used.used_flags() | written_flag;
         let rest = u64::from(written) | u64::from(chain.id()) << 32 | u64::from(flags) << 48;
         let slot = self.used.slot;
-        if self.held.is_none() {
-            self.held = Some((slot, rest));
-        } else {
-            self.store_used(memory, slot, rest, Relaxed)?;
-        }
+        self.held.push((slot, rest));
         self.used = self.used.advance(chain.slots(), self.layout.size);
         self.outstanding = self.outstanding.saturating_sub(chain.slots());
         Ok(())
     }
 
     fn publish(&mut self, memory: &Memory) -> Result<bool, RingFault> {
-        let Some((slot, rest)) = self.held.take() else {
+        let Some(((slot, rest), behind)) = self.held.split_first() else {
             return Ok(false);
         };
-        self.store_used(memory, slot, rest, Release)?;
+        // Until the first is written, the driver sees none of those behind it.
+        for (slot, rest) in behind {
+            self.store_used(memory, *slot, *rest, Relaxed)?;
+        }
+        self.store_used(memory, *slot, *rest, Release)?;
+        self.held.clear();
         self.wants_call()
     }
 
