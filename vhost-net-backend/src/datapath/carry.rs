@@ -4,7 +4,7 @@ use super::EndId;
 use super::counters::{Counters, Tally};
 use super::drop_reason::DropReason;
 use super::filter::{Class, Filter, Frame, Verdict};
-use super::header::VirtioNetHeader;
+use super::header::{HEADER_LEN, VirtioNetHeader};
 use super::memory::{Memory, Segment};
 use super::offload::{self, Accepted, Checked, Offload, complete_checksum, segment};
 use super::packet::{MAX_FRAME, Packet, Tail};
@@ -49,13 +49,30 @@ pub trait Source {
 /// A frame to be delivered.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// A virtio-net header of 12 bytes, whose `num_buffers` the receiver fills in, and behind it the
-    /// frame's first bytes, or all.
+    /// Its virtio-net header, whose `num_buffers` the receiver fills in.
+    pub header: [u8; HEADER_LEN],
+    /// Room for that header, and behind it the frame's first bytes, or all.
     pub lead: &'a mut [u8],
     /// The others.
     pub tail: Tail<'a>,
     /// Bytes of the frame.
     pub len: usize,
+}
+
+impl<'a> Outgoing<'a> {
+    /// Header and first bytes in one piece.
+    pub fn with_header(&mut self) -> &mut [u8] {
+        if let Some(room) = self.lead.first_chunk_mut() {
+            *room = self.header;
+        }
+        self.lead
+    }
+
+    /// The frame's first bytes, or all.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.lead.get(HEADER_LEN..).unwrap_or_default()
+    }
 }
 
 /// Where frames go.

@@ -42,3 +42,15 @@ pub struct VirtioNetHeader {
     /// How many receive buffers the frame takes.
     pub num_buffers: U16,
 }
+
+impl VirtioNetHeader {
+    /// From the bytes that a driver wrote.
+    pub fn parse(bytes: [u8; HEADER_LEN]) -> Self {
+        zerocopy::transmute!(bytes)
+    }
+
+    /// The bytes as they go to a driver.
+    pub fn to_bytes(self) -> [u8; HEADER_LEN] {
+        zerocopy::transmute!(self)
+    }
+}

@@ -161,6 +161,12 @@ impl Memory {
         self.mapping(segment)?.read(segment.offset.checked_add(skip)?, to)
     }
 
+    /// The first `N` bytes of `segment`.
+    #[inline]
+    pub fn read_array<const N: usize>(&self, segment: &Segment) -> Option<[u8; N]> {
+        self.mapping(segment)?.read_array(segment.offset)
+    }
+
     /// Writes `from` to `segment`, beginning `skip` bytes into it.
     #[inline]
     pub fn write(&self, segment: &Segment, skip: usize, from: &[u8]) -> Option<()> {

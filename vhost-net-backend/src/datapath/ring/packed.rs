@@ -17,6 +17,7 @@ const DESC_USED: u16 = 1 << 15;
 /// The bit of an event offset, and of a ring base, that holds the wrap counter.
 const WRAP: u16 = 1 << 15;
 /// `flags` of an event suppression area (virtio 1.2, 2.8.14).
+const PW: bool = true;
 const EVENTS_ENABLE: u16 = 0;
 const EVENTS_DISABLE: u16 = 1;
 const EVENTS_DESC: u16 = 2;
@@ -145,6 +146,19 @@ impl PackedRing {
             && (descriptor.flags & DESC_USED != 0) != position.wrap;
         let address = u64::from_le(address.load(Relaxed));
         Ok(is_available.then_some(Descriptor { address, ..descriptor }))
+    }
+
+    fn available_now(&self) -> Result<bool, RingFault> {
+        Ok(self.available(self.next)?.is_some())
+    }
+
+    #[inline]
+    fn fetch_ahead(&self, limit: usize) {
+        let first = usize::from(self.next.slot);
+        let last = (first + limit).min(self.layout.size.into());
+        for slot in (first..last).step_by(4) {
+            self.areas.descriptors.prefetch(slot, PW);
+        }
     }
 
     fn take_next(&mut self, memory: &Memory, chains: &mut Chains) -> Result<bool, RingFault> {
@@ -278,6 +292,10 @@ impl Ring for PackedRing {
             return Err(fault);
         }
         chains.compact();
+        if !self.available_now()? {
+            return Ok(());
+        }
+        self.fetch_ahead(limit);
         for count in 0..limit {
             if chains.is_full() {
                 break;
