@@ -3,6 +3,7 @@
 //! A header is never forwarded. What comes in is checked; what goes out is written anew, because
 //! the kernel of the receiving guest is the victim of a bad one.
 
+use super::offload::{GSO_NONE, NEEDS_CSUM};
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -47,6 +48,12 @@ impl VirtioNetHeader {
     /// From the bytes that a driver wrote.
     pub fn parse(bytes: [u8; HEADER_LEN]) -> Self {
         zerocopy::transmute!(bytes)
+    }
+
+    /// Whether it asks for nothing: neither a checksum nor segmentation.
+    #[inline]
+    pub const fn is_plain(&self) -> bool {
+        self.flags & NEEDS_CSUM == 0 && self.gso_type == GSO_NONE
     }
 
     /// The bytes as they go to a driver.

@@ -78,11 +78,10 @@ impl Packet {
         {
             // Nearly always.
             self.next = (0, end);
-            let header = memory.read_array(first);
-            let lead = self.bytes.get_mut(HEADER_LEN..end);
-            let lead = lead.and_then(|lead| memory.read(first, HEADER_LEN, lead));
-            self.header = VirtioNetHeader::parse(header.ok_or(DropReason::HeaderShort)?);
-            return lead.ok_or(DropReason::HeaderShort);
+            let lead = self.bytes.get_mut(HEADER_LEN..end).ok_or(DropReason::HeaderShort)?;
+            let header = memory.read_behind(first, lead).ok_or(DropReason::HeaderShort)?;
+            self.header = VirtioNetHeader::parse(header);
+            return Ok(());
         }
         // The header is put so that the frame behind it starts where it always does.
         let start = HEADER_LEN.wrapping_sub(header_len);

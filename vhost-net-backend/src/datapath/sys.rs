@@ -5,6 +5,7 @@
 //! and written as atomics, all else is copied as plain bytes.
 #![expect(unsafe_code, reason = "guest memory is reached by pointers")]
 
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -36,6 +37,7 @@ impl Mapping {
     }
 
     /// Where `len` bytes from `at` begin, if they lie in the mapping.
+    #[inline]
     fn at(&self, at: usize, len: usize) -> Option<NonNull<u8>> {
         let end = at.checked_add(len)?;
         if end > self.len {
@@ -45,37 +47,11 @@ impl Mapping {
         Some(unsafe { self.base.add(at) })
     }
 
-    /// Fills `to` from the bytes at `at`.
+    /// The `len` bytes at `at`, if they lie in the mapping.
     #[inline]
-    pub(super) fn read(&self, at: usize, to: &mut [u8]) -> Option<()> {
-        let from = self.at(at, to.len())?;
-        // SAFETY: `at` checked that `to.len()` bytes from `from` are mapped, and `memory` keeps
-        // them so; `to` is private memory, so the two do not overlap.
-        unsafe { copy(from, NonNull::from(&mut *to).cast(), to.len()) };
-        // What is read from `to` later must not be fetched from the guest again.
-        compiler_fence(Ordering::SeqCst);
-        Some(())
-    }
-
-    /// The `N` bytes at `at`.
-    #[inline]
-    pub(super) fn read_array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        let from = self.at(at, N)?;
-        // SAFETY: `at` checked that `N` bytes from `from` are mapped, and `memory` keeps them so;
-        // an array of bytes has no alignment.
-        let array = unsafe { from.cast::<[u8; N]>().read() };
-        compiler_fence(Ordering::SeqCst);
-        Some(array)
-    }
-
-    /// Writes `from` to `at`.
-    #[inline]
-    pub(super) fn write(&self, at: usize, from: &[u8]) -> Option<()> {
-        let to = self.at(at, from.len())?;
-        // SAFETY: `at` checked that `from.len()` bytes at `to` are mapped, writable as all guest
-        // memory is, and `memory` keeps them so; `from` is private memory, so they do not overlap.
-        unsafe { copy(NonNull::from(from).cast(), to, from.len()) };
-        Some(())
+    pub(super) fn bytes(&self, at: usize, len: usize) -> Option<Bytes<'_>> {
+        let first = self.at(at, len)?;
+        Some(Bytes { first, len, _mapping: PhantomData })
     }
 
     /// Copies `len` bytes at `at` to `to_at` in `to`.
@@ -88,19 +64,73 @@ impl Mapping {
         Some(())
     }
 
-    /// Brings the line at `at` closer, to be read or written.
-    #[inline]
-    pub(super) fn prefetch(&self, at: usize, to_write: bool) {
-        if at < self.len {
-            prefetch(self.base.as_ptr().wrapping_add(at), to_write);
-        }
-    }
-
     /// `count` consecutive atomics at `at`, kept mapped by the result; `None` if they are not all
     /// in this mapping or not aligned.
     pub(super) fn shared<A: Atomic>(&self, at: usize, count: usize) -> Option<Shared<A>> {
         let first = self.at(at, count.checked_mul(size_of::<A>())?)?.cast::<A>();
         first.is_aligned().then(|| Shared { first, count, _memory: Arc::clone(&self.memory) })
+    }
+}
+
+/// Bytes of a mapping.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bytes<'a> {
+    first: NonNull<u8>,
+    len: usize,
+    _mapping: PhantomData<&'a Mapping>,
+}
+
+impl Bytes<'_> {
+    /// Where `len` bytes from `at` begin, if there are so many.
+    #[inline]
+    fn at(self, at: usize, len: usize) -> Option<NonNull<u8>> {
+        if at > self.len || len > self.len - at {
+            return None;
+        }
+        // SAFETY: `at` is at most `self.len`, so the result is within the mapping or one past it.
+        Some(unsafe { self.first.add(at) })
+    }
+
+    /// Fills `to` from the bytes at `at`.
+    #[inline]
+    pub(super) fn read(self, at: usize, to: &mut [u8]) -> Option<()> {
+        let from = self.at(at, to.len())?;
+        // SAFETY: `to.len()` bytes from `from` are among these, which were checked to be mapped and
+        // are kept so; `to` is private memory, so the two do not overlap.
+        unsafe { copy(from, NonNull::from(&mut *to).cast(), to.len()) };
+        // What is read from `to` later must not be fetched from the guest again.
+        compiler_fence(Ordering::SeqCst);
+        Some(())
+    }
+
+    /// The `N` bytes at `at`.
+    #[inline]
+    pub(super) fn read_array<const N: usize>(self, at: usize) -> Option<[u8; N]> {
+        let from = self.at(at, N)?;
+        // SAFETY: `N` bytes from `from` are among these, which were checked to be mapped and are
+        // kept so; an array of bytes has no alignment.
+        let array = unsafe { from.cast::<[u8; N]>().read() };
+        compiler_fence(Ordering::SeqCst);
+        Some(array)
+    }
+
+    /// Writes `from` to `at`.
+    #[inline]
+    pub(super) fn write(self, at: usize, from: &[u8]) -> Option<()> {
+        let to = self.at(at, from.len())?;
+        // SAFETY: `from.len()` bytes at `to` are among these, which were checked to be mapped,
+        // writable as all guest memory is, and are kept so; `from` is private memory, so they do
+        // not overlap.
+        unsafe { copy(NonNull::from(from).cast(), to, from.len()) };
+        Some(())
+    }
+
+    /// Brings the line at `at` closer, to be read or written.
+    #[inline]
+    pub(super) fn prefetch(self, at: usize, to_write: bool) {
+        if at < self.len {
+            prefetch(self.first.as_ptr().wrapping_add(at), to_write);
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Frames into a driver's receive ring.
 
 use super::port::Parts;
+use super::source::AHEAD;
 use crate::datapath::carry::{Outgoing, Sink};
 use crate::datapath::drop_reason::DropReason;
 use crate::datapath::header::{HEADER_LEN, LEGACY_HEADER_LEN};
 use crate::datapath::memory::{Memory, Segment};
 use crate::datapath::packet::Tail;
-use crate::datapath::ring::{Ring, RingFault};
+use crate::datapath::ring::{Direction, Ring, RingFault};
 
 /// Most receive buffers one frame may take. A driver that offers smaller ones than this allows for
 /// gets no long frames; without a limit it could make the link walk its whole ring per frame.
@@ -29,6 +30,9 @@ impl<R: Ring> Sink for RingSink<'_, R> {
     fn has_room(&mut self) -> bool {
         if self.0.chains.is_empty() {
             self.0.take(BATCH);
+            for index in 0..AHEAD {
+                self.0.chains.fetch(self.0.usage.memory, index, Direction::Write);
+            }
         }
         // With a fault, frames are dropped rather than kept waiting.
         !self.0.chains.is_empty() || self.0.fault.is_some()
@@ -86,12 +90,12 @@ impl<R: Ring> RingSink<'_, R> {
         let Parts { ring, chains, usage, .. } = &mut self.0;
         let usage = *usage;
         chains.expect(frame.lead.len());
+        chains.fetch(usage.memory, AHEAD, Direction::Write);
         if usage.header_len == HEADER_LEN
             && let (1, None, Some(chain)) = (buffers, frame.tail.source, chains.get(0))
-            && let Some(segment) = chains.only_segment(chain)
+            && let Some(segment) = chain.only_segment()
         {
-            let written = usage.memory.write(segment, 0, &frame.header);
-            let written = written.and(usage.memory.write(segment, HEADER_LEN, frame.bytes()));
+            let written = usage.memory.write_behind(segment, frame.header, frame.bytes());
             written.ok_or(RingFault::Unmapped(0))?;
             ring.push_used(usage.memory, chain, u32::try_from(total).unwrap_or(u32::MAX))?;
             chains.advance(1);

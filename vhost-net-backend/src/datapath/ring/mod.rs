@@ -166,7 +166,7 @@ impl Descriptor {
         }
         // An empty descriptor names no byte, so its address is never looked at.
         memory
-            .locate(self.address, self.len, |segment| chains.push(memory, segment, direction))
+            .locate(self.address, self.len, |segment| chains.push(segment))
             .ok_or(RingFault::Unmapped(self.address))
     }
 

@@ -17,7 +17,6 @@ const DESC_USED: u16 = 1 << 15;
 /// The bit of an event offset, and of a ring base, that holds the wrap counter.
 const WRAP: u16 = 1 << 15;
 /// `flags` of an event suppression area (virtio 1.2, 2.8.14).
-const PW: bool = true;
 const EVENTS_ENABLE: u16 = 0;
 const EVENTS_DISABLE: u16 = 1;
 const EVENTS_DESC: u16 = 2;
@@ -148,17 +147,46 @@ impl PackedRing {
         Ok(is_available.then_some(Descriptor { address, ..descriptor }))
     }
 
-    fn available_now(&self) -> Result<bool, RingFault> {
-        Ok(self.available(self.next)?.is_some())
-    }
-
+    /// Brings the next `limit` descriptors closer, all at once: another CPU wrote them, and they
+    /// will be written to.
     #[inline]
     fn fetch_ahead(&self, limit: usize) {
         let first = usize::from(self.next.slot);
         let last = (first + limit).min(self.layout.size.into());
         for slot in (first..last).step_by(4) {
-            self.areas.descriptors.prefetch(slot, PW);
+            self.areas.descriptors.prefetch(slot, true);
         }
+    }
+
+    /// Takes chains as long as they are what nearly all are: one descriptor, in the region that the
+    /// last one was in. Returns how many; what to do with the next is for [`Self::take_next`].
+    #[inline]
+    fn take_simple(&mut self, memory: &Memory, chains: &mut Chains, limit: usize) -> usize {
+        let Some(area) = memory.recent() else {
+            return 0;
+        };
+        let write = if self.usage.direction == Direction::Write { DESC_WRITE } else { 0 };
+        let wanted = write | if self.next.wrap { DESC_AVAIL } else { DESC_USED };
+        let mask = DESC_AVAIL | DESC_USED | DESC_NEXT | DESC_INDIRECT | DESC_WRITE;
+        let most = limit.min(usize::from(self.layout.size.saturating_sub(self.outstanding)));
+        let slots = self.areas.descriptors.as_slice();
+        let slots = slots.get(usize::from(self.next.slot)..).unwrap_or_default();
+        let mut count: u16 = 0;
+        for [address, rest] in slots.iter().take(most) {
+            let descriptor = Descriptor::new(0, rest.load(Acquire), true);
+            if descriptor.flags & mask != wanted {
+                break;
+            }
+            let address = u64::from_le(address.load(Relaxed));
+            let Some(segment) = area.segment(address, descriptor.len) else {
+                break;
+            };
+            chains.push_only(descriptor.last, segment);
+            count = count.wrapping_add(1);
+        }
+        self.outstanding = self.outstanding.wrapping_add(count);
+        self.next = self.next.advance(count, self.layout.size);
+        usize::from(count)
     }
 
     fn take_next(&mut self, memory: &Memory, chains: &mut Chains) -> Result<bool, RingFault> {
@@ -292,20 +320,23 @@ impl Ring for PackedRing {
             return Err(fault);
         }
         chains.compact();
-        if !self.available_now()? {
+        if self.available(self.next)?.is_none() {
             return Ok(());
         }
         self.fetch_ahead(limit);
-        for count in 0..limit {
-            if chains.is_full() {
-                break;
+        let mut taken = 0;
+        while taken < limit && !chains.is_full() {
+            let simple = self.take_simple(memory, chains, limit - taken);
+            taken += simple;
+            if simple > 0 {
+                continue;
             }
             match self.take_next(memory, chains) {
-                Ok(true) => {}
+                Ok(true) => taken += 1,
                 Ok(false) => break,
                 Err(fault) => {
                     chains.abandon();
-                    if count == 0 {
+                    if taken == 0 {
                         return Err(fault);
                     }
                     self.fault = Some(fault);
@@ -323,7 +354,12 @@ impl Ring for PackedRing {
     }
 
     #[inline]
-    fn push_used(&mut self, memory: &Memory, chain: &Chain, written: u32) -> Result<(), RingFault> {
+    fn push_used(
+        &mut self,
+        _memory: &Memory,
+        chain: &Chain,
+        written: u32,
+    ) -> Result<(), RingFault> {
         let written_flag = if self.usage.direction == Direction::Write { DESC_WRITE } else { 0 };
         let flags = self.used.used_flags() | written_flag;
         let rest = u64::from(written) | u64::from(chain.id()) << 32 | u64::from(flags) << 48;
