@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
+use super::header::{HEADER_LEN, HeaderWords};
 use super::log::DirtyLog;
 use super::sys::{Atomic, Bytes, Mapping, Shared};
 
@@ -197,12 +198,12 @@ impl Memory {
         self.bytes(segment)?.read(skip, to)
     }
 
-    /// The first `N` bytes of `segment`; those behind them fill `to`.
+    /// The virtio-net header that `segment` begins with; the bytes behind it fill `to`.
     #[inline]
-    pub fn read_behind<const N: usize>(&self, segment: &Segment, to: &mut [u8]) -> Option<[u8; N]> {
+    pub fn read_frame(&self, segment: &Segment, to: &mut [u8]) -> Option<HeaderWords> {
         let bytes = self.bytes(segment)?;
-        bytes.read(N, to)?;
-        bytes.read_array(0)
+        bytes.read(HEADER_LEN, to)?;
+        Some(HeaderWords::parse(bytes.read_array(0)?, bytes.read_array(8)?))
     }
 
     /// Writes `from` to `segment`, beginning `skip` bytes into it.
@@ -213,17 +214,14 @@ impl Memory {
         Some(())
     }
 
-    /// Writes `first` to the beginning of `segment`, and `from` behind it.
+    /// Writes a virtio-net header to the beginning of `segment`, and `from` behind it.
     #[inline]
-    pub fn write_behind<const N: usize>(
-        &self,
-        segment: &Segment,
-        first: [u8; N],
-        from: &[u8],
-    ) -> Option<()> {
+    pub fn write_frame(&self, segment: &Segment, header: HeaderWords, from: &[u8]) -> Option<()> {
         let bytes = self.bytes(segment)?;
-        bytes.write(N, from)?;
+        let (first, second) = header.to_bytes();
+        bytes.write(HEADER_LEN, from)?;
         bytes.write(0, &first)?;
+        bytes.write(8, &second)?;
         self.mark_segment(segment);
         Some(())
     }

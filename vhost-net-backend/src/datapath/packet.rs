@@ -7,7 +7,7 @@
 
 use super::carry::Outgoing;
 use super::drop_reason::DropReason;
-use super::header::{HEADER_LEN, LEGACY_HEADER_LEN, VirtioNetHeader};
+use super::header::{HEADER_LEN, HeaderWords, LEGACY_HEADER_LEN};
 use super::memory::{Memory, Segment};
 
 /// Bytes of a frame that are copied into private memory in any case.
@@ -32,7 +32,7 @@ pub struct Tail<'a> {
 pub struct Packet {
     /// Room for a header, and behind it a frame.
     bytes: Box<[u8]>,
-    header: VirtioNetHeader,
+    header: HeaderWords,
     /// Length of the frame.
     len: usize,
     /// Bytes of it that are private.
@@ -45,7 +45,7 @@ impl Default for Packet {
     fn default() -> Self {
         Self {
             bytes: vec![0; HEADER_LEN + MAX_FRAME + 1].into_boxed_slice(),
-            header: VirtioNetHeader::default(),
+            header: HeaderWords::default(),
             len: 0,
             private: 0,
             next: (0, 0),
@@ -79,8 +79,7 @@ impl Packet {
             // Nearly always.
             self.next = (0, end);
             let lead = self.bytes.get_mut(HEADER_LEN..end).ok_or(DropReason::HeaderShort)?;
-            let header = memory.read_behind(first, lead).ok_or(DropReason::HeaderShort)?;
-            self.header = VirtioNetHeader::parse(header);
+            self.header = memory.read_frame(first, lead).ok_or(DropReason::HeaderShort)?;
             return Ok(());
         }
         // The header is put so that the frame behind it starts where it always does.
@@ -151,14 +150,14 @@ impl Packet {
         if let Some(space) = self.bytes.get_mut(HEADER_LEN..HEADER_LEN + frame.len()) {
             space.copy_from_slice(frame);
         }
-        self.header = VirtioNetHeader::default();
+        self.header = HeaderWords::default();
         self.len = frame.len();
         self.private = frame.len();
     }
 
     /// The header the frame came with; its `num_buffers` means nothing.
-    pub const fn header(&self) -> &VirtioNetHeader {
-        &self.header
+    pub const fn header(&self) -> HeaderWords {
+        self.header
     }
 
     /// Length of the frame, Ethernet header included.
@@ -205,7 +204,7 @@ impl Packet {
     #[inline]
     pub fn outgoing<'a>(
         &'a mut self,
-        header: &VirtioNetHeader,
+        header: HeaderWords,
         source: Option<(&'a Memory, &'a [Segment])>,
     ) -> Outgoing<'a> {
         let (index, skip) = self.next;
@@ -214,15 +213,15 @@ impl Packet {
             source.map(|(memory, segments)| (memory, segments.get(index..).unwrap_or_default()));
         let len = self.len;
         let lead = self.bytes.get_mut(..HEADER_LEN.wrapping_add(self.private)).unwrap_or_default();
-        Outgoing { header: header.to_bytes(), lead, tail: Tail { source, skip }, len }
+        Outgoing { header, lead, tail: Tail { source, skip }, len }
     }
 }
 
 /// A header of which only the ten bytes count that every driver writes.
-fn legacy_header(bytes: &[u8]) -> VirtioNetHeader {
-    let mut whole = [0; HEADER_LEN];
-    for (to, from) in whole.iter_mut().zip(bytes.iter().take(LEGACY_HEADER_LEN)) {
-        *to = *from;
+fn legacy_header(bytes: &[u8]) -> HeaderWords {
+    let first = bytes.first_chunk().copied().unwrap_or_default();
+    match bytes.get(8..LEGACY_HEADER_LEN) {
+        Some(&[low, high]) => HeaderWords::parse(first, [low, high, 0, 0]),
+        _ => HeaderWords::default(),
     }
-    VirtioNetHeader::parse(whole)
 }

@@ -12,8 +12,6 @@ use crate::datapath::ring::{Direction, Ring, RingFault};
 /// Most receive buffers one frame may take. A driver that offers smaller ones than this allows for
 /// gets no long frames; without a limit it could make the link walk its whole ring per frame.
 pub const MAX_BUFFERS: usize = 64;
-/// Where a long header has `num_buffers`.
-const NUM_BUFFERS: usize = LEGACY_HEADER_LEN;
 /// Chains taken at once.
 const BATCH: usize = 64;
 
@@ -85,8 +83,7 @@ impl<R: Ring> RingSink<'_, R> {
         total: u64,
     ) -> Result<(), RingFault> {
         // At most MAX_BUFFERS, so the number fits.
-        let [low, high] = u16::try_from(buffers).unwrap_or(u16::MAX).to_le_bytes();
-        [frame.header[NUM_BUFFERS], frame.header[NUM_BUFFERS + 1]] = [low, high];
+        frame.header = frame.header.with_buffers(u16::try_from(buffers).unwrap_or(u16::MAX));
         let Parts { ring, chains, usage, .. } = &mut self.0;
         let usage = *usage;
         chains.expect(frame.lead.len());
@@ -95,7 +92,7 @@ impl<R: Ring> RingSink<'_, R> {
             && let (1, None, Some(chain)) = (buffers, frame.tail.source, chains.get(0))
             && let Some(segment) = chain.only_segment()
         {
-            let written = usage.memory.write_behind(segment, frame.header, frame.bytes());
+            let written = usage.memory.write_frame(segment, frame.header, frame.bytes());
             written.ok_or(RingFault::Unmapped(0))?;
             ring.push_used(usage.memory, chain, u32::try_from(total).unwrap_or(u32::MAX))?;
             chains.advance(1);
