@@ -215,13 +215,18 @@ impl Memory {
     }
 
     /// Writes a virtio-net header to the beginning of `segment`, and `from` behind it.
+    ///
+    /// A header that is there already is left alone: most are the same, and many drivers have them
+    /// in a cache line of their own, which both CPUs can keep as long as neither writes to it.
     #[inline]
     pub fn write_frame(&self, segment: &Segment, header: HeaderWords, from: &[u8]) -> Option<()> {
         let bytes = self.bytes(segment)?;
-        let (first, second) = header.to_bytes();
         bytes.write(HEADER_LEN, from)?;
-        bytes.write(0, &first)?;
-        bytes.write(8, &second)?;
+        if HeaderWords::parse(bytes.read_array(0)?, bytes.read_array(8)?) != header {
+            let (first, second) = header.to_bytes();
+            bytes.write(0, &first)?;
+            bytes.write(8, &second)?;
+        }
         self.mark_segment(segment);
         Some(())
     }
@@ -247,7 +252,8 @@ impl Memory {
     #[inline]
     pub fn prefetch(&self, segment: &Segment, len: usize, to_write: bool) {
         if let Some(bytes) = self.bytes(segment) {
-            bytes.prefetch(0, to_write);
+            // See `write_frame`.
+            bytes.prefetch(0, to_write && !bytes.starts_line(HEADER_LEN));
             for line in [LINE, 2 * LINE] {
                 if line < len {
                     bytes.prefetch(line, to_write);

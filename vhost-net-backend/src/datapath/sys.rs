@@ -125,6 +125,12 @@ impl Bytes<'_> {
         Some(())
     }
 
+    /// Whether the byte at `at` is the first of a cache line.
+    #[inline]
+    pub(super) fn starts_line(self, at: usize) -> bool {
+        self.first.as_ptr().wrapping_add(at).addr().is_multiple_of(64)
+    }
+
     /// Brings the line at `at` closer, to be read or written.
     #[inline]
     pub(super) fn prefetch(self, at: usize, to_write: bool) {
