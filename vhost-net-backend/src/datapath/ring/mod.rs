@@ -90,9 +90,12 @@ pub struct RingLayout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// The driver's transmit ring: every descriptor is device-readable.
-    Read,
+    Read = 0,
     /// The driver's receive ring: every descriptor is device-writable.
-    Write,
+    Write = 1,
+    /// A control queue: a chain is a command in device-readable descriptors, and behind them
+    /// device-writable ones for the answer.
+    ReadThenWrite = 2,
 }
 
 /// What a ring is used for, and which features its driver negotiated.
@@ -161,8 +164,10 @@ impl Descriptor {
         direction: Direction,
         chain: u16,
     ) -> Result<(), RingFault> {
-        if (self.flags & DESC_WRITE != 0) != (direction == Direction::Write) {
-            return Err(RingFault::Direction(chain));
+        let writable = self.flags & DESC_WRITE != 0;
+        // One comparison for frames, which never go in; commands always do.
+        if direction as u8 != u8::from(writable) {
+            chains.turn(direction, writable).ok_or(RingFault::Direction(chain))?;
         }
         // An empty descriptor names no byte, so its address is never looked at.
         memory

@@ -305,7 +305,7 @@ impl Ring for PackedRing {
 
     #[inline]
     fn push_used(&mut self, memory: &Memory, chain: &Chain, written: u32) -> Result<(), RingFault> {
-        let written_flag = if self.usage.direction == Direction::Write { DESC_WRITE } else { 0 };
+        let written_flag = if self.usage.direction == Direction::Read { 0 } else { DESC_WRITE };
         let flags = self.used.used_flags() | written_flag;
         let rest = u64::from(written) | u64::from(chain.id()) << 32 | u64::from(flags) << 48;
         let slot = self.used.slot;
