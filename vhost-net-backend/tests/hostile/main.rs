@@ -16,6 +16,7 @@ mod flood;
 mod indices;
 mod offload;
 mod oracle;
+mod placement;
 mod race;
 mod random;
 mod receive;
