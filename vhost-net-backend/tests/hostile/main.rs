@@ -12,6 +12,7 @@ mod common;
 
 mod burden;
 mod chains;
+mod double_fetch;
 mod flood;
 mod indices;
 mod offload;
