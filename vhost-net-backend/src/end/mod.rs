@@ -5,7 +5,7 @@ pub mod source;
 pub mod tap;
 pub mod vhost_user;
 
-mod port;
+pub(crate) mod port;
 #[path = "sys.rs"]
 mod sys;
 

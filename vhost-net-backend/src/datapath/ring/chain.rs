@@ -33,7 +33,7 @@ impl Chain {
         self.slots
     }
 
-    /// Bytes of all segments together.
+    /// Bytes of all segments together; of a command, only of those before the answer's.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -51,6 +51,8 @@ pub struct Chains {
     open: (usize, u64),
     /// How much is likely to be written to a chain.
     expected: usize,
+    /// Whether the descriptor being taken is for an answer to a command.
+    answers: bool,
     /// Descriptors ever walked, of chains with more than one; and how many that were when chains
     /// began to be taken.
     walked: (u64, u64),
@@ -167,6 +169,15 @@ impl Chains {
             || self.walked.0.wrapping_sub(self.walked.1) >= ENOUGH_WALKED
     }
 
+    /// Whether a descriptor may come next that is not of the kind frames have on this ring: only in
+    /// a command, where none that is readable follows one that is writable.
+    #[cold]
+    pub(super) fn turn(&mut self, direction: Direction, writable: bool) -> Option<()> {
+        let goes_back = self.answers && !writable && self.open_segments() > 0;
+        self.answers = writable && direction == Direction::ReadThenWrite;
+        (direction == Direction::ReadThenWrite && !goes_back).then_some(())
+    }
+
     /// Counts a descriptor of a chain with more than one. It may be empty and leave no other trace.
     #[inline]
     pub(super) const fn walk(&mut self) {
@@ -182,6 +193,9 @@ impl Chains {
     /// Appends a segment to the chain being taken.
     #[inline]
     pub(super) fn push(&mut self, segment: Segment) {
+        if self.answers {
+            return self.segments.push(segment);
+        }
         // A chain is at most MAX_CHAIN descriptors of at most 2^32 - 1 bytes.
         self.open.1 = self.open.1.wrapping_add(segment.len() as u64);
         self.segments.push(segment);

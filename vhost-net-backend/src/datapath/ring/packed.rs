@@ -165,7 +165,9 @@ impl PackedRing {
         let Some(area) = memory.recent() else {
             return 0;
         };
-        let write = if self.usage.direction == Direction::Write { DESC_WRITE } else { 0 };
+        let Some(write) = self.usage.direction.flag() else {
+            return 0;
+        };
         let wanted = write | if self.next.wrap { DESC_AVAIL } else { DESC_USED };
         let mask = DESC_AVAIL | DESC_USED | DESC_NEXT | DESC_INDIRECT | DESC_WRITE;
         let most = limit.min(usize::from(self.layout.size.saturating_sub(self.outstanding)));
@@ -360,7 +362,7 @@ impl Ring for PackedRing {
         chain: &Chain,
         written: u32,
     ) -> Result<(), RingFault> {
-        let written_flag = if self.usage.direction == Direction::Write { DESC_WRITE } else { 0 };
+        let written_flag = if self.usage.direction == Direction::Read { 0 } else { DESC_WRITE };
         let flags = self.used.used_flags() | written_flag;
         let rest = u64::from(written) | u64::from(chain.id()) << 32 | u64::from(flags) << 48;
         let slot = self.used.slot;

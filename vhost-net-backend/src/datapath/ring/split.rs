@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, fence};
 
 use super::chain::{Chain, Chains};
 use super::{
-    DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor, Direction, MAX_CHAIN, Ring, RingFault,
-    RingLayout, RingUse, area, check_layout, crossed,
+    DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor, MAX_CHAIN, Ring, RingFault, RingLayout,
+    RingUse, area, check_layout, crossed,
 };
 use crate::datapath::memory::Memory;
 use crate::datapath::sys::Shared;
@@ -137,7 +137,9 @@ impl SplitRing {
         let heads = self.areas.available.as_slice().get(ENTRIES..).unwrap_or_default();
         let descriptors = self.areas.descriptors.as_slice();
         let ready = usize::from(self.avail_idx.wrapping_sub(self.next_avail)).min(limit);
-        let write = if self.usage.direction == Direction::Write { DESC_WRITE } else { 0 };
+        let Some(write) = self.usage.direction.flag() else {
+            return 0;
+        };
         let mut count = 0;
         let mut next = self.next_avail;
         while count < ready {
