@@ -8,7 +8,7 @@ use crate::datapath::ring::{Direction, Ring};
 
 /// How many frames ahead of its turn a frame is fetched, and the buffer that it will probably go
 /// to: far enough for it to arrive, and not so far that the processor gives up fetching.
-pub(super) const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 16;
 
 /// A driver's transmit ring.
 #[derive(Debug)]
