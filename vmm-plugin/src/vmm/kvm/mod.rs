@@ -1,0 +1,13 @@
+//! The seam over kvm-ioctls: [`KvmSlots`], [`KvmInterrupts`], [`KvmVfioFiles`].
+
+mod files;
+mod interrupts;
+mod routing;
+mod slots;
+mod sys;
+
+pub use self::files::KvmVfioFiles;
+pub use self::interrupts::KvmInterrupts;
+#[cfg(target_arch = "x86_64")]
+pub use self::routing::pc_pins;
+pub use self::slots::KvmSlots;
