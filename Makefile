@@ -55,9 +55,9 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-## build: the two commands, optimised
+## build: the two commands, and the VMM among the examples, optimised
 build:
-	cargo build --release --bins -p netvm -p vhost-net-backend
+	cargo build --release --bins -p netvm -p vhost-net-backend -p minivmm
 
 ## bench: what links carry on this machine; BENCH="--quick" and other options of `netvm bench`
 bench: build

@@ -145,7 +145,7 @@ fn a_journal_without_a_run_ends_with_4() {
 #[test]
 fn flags_are_shell_words_and_the_same_as_the_json_array() {
     let place = Place::new(DECLARATION);
-    for vmm in ["qemu", "cloud-hypervisor", "crosvm"] {
+    for vmm in ["qemu", "cloud-hypervisor", "crosvm", "minivmm"] {
         let line = stdout(&place.netvm(&["flags", "browser", "--vmm", vmm]));
         let json = stdout(&place.netvm(&["flags", "browser", "--vmm", vmm, "--json"]));
         let words: Vec<String> = serde_json::from_str(&json).expect("--json prints an array");

@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use netvm::vmm::Vmm;
 use netvm_rig::{Bundle, Ending, Event, Outcome, Pc, Rig, RigError, Scenario};
 
 /// How long a scenario of `tests/rig/` may take.
@@ -47,6 +48,8 @@ const GROUPS: &[Group] = &[
             "crash",
             "reconnect",
             "offloads",
+            "minivmm",
+            "minivmm-link",
             "cloud-hypervisor"
         ],
     },
@@ -83,8 +86,9 @@ fn with_usb() -> Pc {
 fn main() {
     let arguments = Arguments::from_args();
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("rig");
-    let mut trials =
-        vec![trials_of("demo", &out, Pc::default, vec![netvm::demo::scenario()], &arguments)];
+    // netvm on QEMU, and on the VMM of this project.
+    let demonstrations = [Vmm::Qemu, Vmm::Minivmm].map(netvm::demo::scenario).to_vec();
+    let mut trials = vec![trials_of("demo", &out, Pc::default, demonstrations, &arguments)];
     for group in GROUPS {
         let scenarios = group
             .scenarios
@@ -192,7 +196,7 @@ fn verdict(outcome: &Outcome) -> Result<(), String> {
         return Ok(());
     }
     let mut claims = outcome.claims.clone();
-    if outcome.name == "demo" {
+    if outcome.name.starts_with("demo") {
         claims.extend(netvm::demo::wire_claims(outcome).map_err(|error| error.to_string())?);
     }
     let failed: Vec<_> = claims

@@ -13,7 +13,7 @@ use netvm::vmm::{
     netvm_command, shell_quote,
 };
 
-const VMMS: [Vmm; 3] = [Vmm::CloudHypervisor, Vmm::Crosvm, Vmm::Qemu];
+const VMMS: [Vmm; 4] = [Vmm::CloudHypervisor, Vmm::Crosvm, Vmm::Minivmm, Vmm::Qemu];
 
 fn guest_link() -> GuestLink {
     GuestLink {
@@ -96,7 +96,7 @@ fn netvm_command_with_platform_nic_is_crosvm_only() {
     let netvm = netvm_with(1, vec![platform_nic()]);
     let command = netvm_command(Vmm::Crosvm, &netvm).unwrap();
     assert_golden("netvm-crosvm-platform.txt", &command);
-    for vmm in [Vmm::CloudHypervisor, Vmm::Qemu] {
+    for vmm in [Vmm::CloudHypervisor, Vmm::Minivmm, Vmm::Qemu] {
         let error = netvm_command(vmm, &netvm).unwrap_err();
         assert!(matches!(error, CommandLineError::PlatformDevice { .. }), "{vmm}: {error}");
     }
@@ -144,7 +144,9 @@ fn qemu_with_200_links_gives_each_a_place_of_its_own() {
 
 #[test]
 fn too_many_links_are_refused() {
-    for (vmm, links) in [(Vmm::Qemu, 225), (Vmm::Crosvm, 233), (Vmm::CloudHypervisor, 2974)] {
+    let too_many =
+        [(Vmm::Minivmm, 31), (Vmm::Qemu, 225), (Vmm::Crosvm, 233), (Vmm::CloudHypervisor, 2974)];
+    for (vmm, links) in too_many {
         let error = netvm_command(vmm, &netvm_with(links, vec![nic()])).unwrap_err();
         let CommandLineError::TooManyLinks { most, .. } = error else { panic!("{error}") };
         assert_eq!(most, links - 1, "{vmm}");
@@ -161,7 +163,7 @@ fn path_with_comma_is_doubled_for_qemu_and_refused_by_others() {
         flags.contains(&"socket,id=netvm-link,path=/run/a,,mac=00/s,reconnect=1".into()),
         "{flags:?}"
     );
-    for vmm in [Vmm::CloudHypervisor, Vmm::Crosvm] {
+    for vmm in [Vmm::CloudHypervisor, Vmm::Crosvm, Vmm::Minivmm] {
         let error = guest_flags(vmm, &link).unwrap_err();
         let path = PathBuf::from("/run/a,mac=00/s");
         assert_eq!(error, CommandLineError::Path { vmm, path });
@@ -169,9 +171,9 @@ fn path_with_comma_is_doubled_for_qemu_and_refused_by_others() {
 }
 
 #[test]
-fn fifo_path_with_quote_is_refused_by_cloud_hypervisor_and_crosvm() {
+fn fifo_path_with_quote_is_refused_by_all_but_qemu() {
     let netvm = NetvmVm { state: "/run/\"/state".into(), ..netvm_with(1, vec![nic()]) };
-    for vmm in [Vmm::CloudHypervisor, Vmm::Crosvm] {
+    for vmm in [Vmm::CloudHypervisor, Vmm::Crosvm, Vmm::Minivmm] {
         let error = netvm_command(vmm, &netvm).unwrap_err();
         assert!(matches!(error, CommandLineError::Path { .. }), "{vmm}: {error}");
     }
@@ -184,6 +186,8 @@ fn mtu_other_than_1500_is_passed_on() {
     assert_eq!(values(&flags, "-device", "host_mtu"), [Some("9000".to_owned())]);
     let flags = guest_flags(Vmm::CloudHypervisor, &link).unwrap();
     assert_eq!(values(&flags, "--net", "mtu"), [Some("9000".to_owned())]);
+    let flags = guest_flags(Vmm::Minivmm, &link).unwrap();
+    assert_eq!(values(&flags, "--link", "mtu"), [Some("9000".to_owned())]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Boots the PC and runs scripts in it: `cargo run -p netvm-rig --example scenario -- FOLDER
 //! SCRIPT...`. Each script is a scenario named after its file; logs and captures go to FOLDER.
+//! `NETVM_RIG_PROGRAMS=PATH[:PATH...]` packs built programs for them.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let scenarios: Vec<Scenario> =
         arguments.map(|path| scenario(&path)).collect::<Result<_, _>>()?;
     let started = Instant::now();
-    let outcomes = run(&Pc::default(), &Bundle::new(), &scenarios, &folder, |event| {
+    let programs = std::env::var_os("NETVM_RIG_PROGRAMS").unwrap_or_default();
+    let bundle = std::env::split_paths(&programs).fold(Bundle::new(), Bundle::program);
+    let outcomes = run(&Pc::default(), &bundle, &scenarios, &folder, |event| {
         println!("{:7.1} {event:?}", started.elapsed().as_secs_f32());
     })?;
     for outcome in &outcomes {

@@ -219,6 +219,9 @@ pub enum Command {
         /// Where netvm's image is kept or built
         #[arg(long, value_name = "DIR", env = "NETVM_DEMO_CACHE", default_value = "target/demo")]
         cache: PathBuf,
+        /// netvm's VMM; what is not in QEMU's package must be built beside `netvm`.
+        #[arg(long, value_name = "VMM", default_value = "qemu")]
+        vmm: Vmm,
     },
     /// Measure what links carry on this machine, and what they cost
     ///

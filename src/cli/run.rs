@@ -67,7 +67,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Command::Image { command: ImageCommand::Show { image: directory, json } } => {
             image::show(&directory.path, json)
         }
-        Command::Demo { out, cache } => demo::demo(&out, &cache),
+        Command::Demo { out, cache, vmm } => demo::demo(&out, &cache, vmm),
         Command::Bench { options } => crate::bench::bench(&options),
         Command::Schema => print(&declaration::schema()),
         Command::Completions { shell } => {

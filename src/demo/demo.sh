@@ -1,6 +1,7 @@
 # What `netvm demo` shows; runs in the rig's PC. Claims made here are tests as well.
 export NETVM_DECLARATION=$OUT/netvm.toml
-cp /etc/netvm/netvm.toml "$NETVM_DECLARATION"
+# With another VMM for netvm than the declaration's, if one is named.
+sed "s/^vmm = .*/vmm = \"${DEMO_VMM:-qemu}\"/" /etc/netvm/netvm.toml >"$NETVM_DECLARATION"
 get_from_b() { get a "$b_address" 8000; }
 get_from_a() { get b 100.127.77.10 8000; }
 serve() { guest-sh "$1" "mkdir -p /www && echo 'page of $1' >/www/index.html && httpd -p 8000 -h /www"; }

@@ -12,6 +12,7 @@ use netvm_rig::{Bundle, Claim, Ending, Event, Outcome, Pc, Rig, RigError, Scenar
 
 use crate::cli::run::{Failure, print};
 use crate::exit::Exit;
+use crate::vmm::Vmm;
 
 pub use claims::wire_claims;
 
@@ -29,7 +30,11 @@ const LIMIT: Duration = Duration::from_secs(600);
 ///
 /// `programs` is the directory of `netvm` and `netvm-link`, `image` that of netvm's image.
 pub fn bundle(programs: &Path, image: &Path) -> Bundle {
-    Bundle::new()
+    // A VMM that need not be installed; a build of netvm alone has none.
+    let minivmm = programs.join("minivmm");
+    let bundle = Bundle::new();
+    let bundle = if minivmm.is_file() { bundle.program(minivmm) } else { bundle };
+    bundle
         .program(programs.join("netvm"))
         .program(programs.join("netvm-link"))
         .file(image.join(netvm_image::image::KERNEL), "/var/lib/netvm/image/vmlinuz")
@@ -37,9 +42,10 @@ pub fn bundle(programs: &Path, image: &Path) -> Bundle {
         .contents(DECLARATION_PATH, DECLARATION, 0o644)
 }
 
-/// The demonstration as a scenario.
-pub fn scenario() -> Scenario {
-    scenario_of("demo", SCRIPT).timeout(LIMIT)
+/// The demonstration as a scenario, with netvm on `vmm`: `demo`, or `demo-VMM`.
+pub fn scenario(vmm: Vmm) -> Scenario {
+    let name = if vmm == Vmm::Qemu { "demo".to_owned() } else { format!("demo-{vmm}") };
+    scenario_of(&name, &format!("DEMO_VMM={vmm}\n{SCRIPT}")).timeout(LIMIT)
 }
 
 /// Any script as a scenario: it has the demonstration's functions (`lib.sh`) and its declaration.
@@ -51,7 +57,7 @@ pub fn scenario_of(name: &str, script: &str) -> Scenario {
 }
 
 /// Runs it, narrates it, and prints its claims.
-pub fn demo(out: &Path, cache: &Path) -> Result<Exit, Failure> {
+pub fn demo(out: &Path, cache: &Path, vmm: Vmm) -> Result<Exit, Failure> {
     let started = Instant::now();
     let failed = |error: RigError| Failure::new(Exit::Failed, error);
     Bundle::check_prerequisites().map_err(failed)?;
@@ -69,7 +75,7 @@ pub fn demo(out: &Path, cache: &Path) -> Result<Exit, Failure> {
     let mut narrate = |event: &Event| narrate(started, event);
     let mut run = || {
         let mut rig = Rig::boot(&Pc::default(), &bundle, out, &mut narrate)?;
-        let outcome = rig.scenario(&scenario(), &mut narrate)?;
+        let outcome = rig.scenario(&scenario(vmm), &mut narrate)?;
         rig.halt();
         Ok(outcome)
     };

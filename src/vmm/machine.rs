@@ -51,7 +51,7 @@ pub struct NetvmVm {
     pub mtu: u16,
     /// FIFO to which the first serial port (ttyS0) writes.
     pub console: PathBuf,
-    /// FIFO to which the virtio console (hvc0) writes.
+    /// FIFO to which the virtio console (hvc0) writes; minivmm: the second serial port (ttyS1).
     pub state: PathBuf,
     /// How QEMU is told to connect again when a link was restarted.
     pub reconnect: Reconnect,

@@ -1,4 +1,4 @@
-//! Command lines of the three VMMs, always as lists of arguments, never as shell text.
+//! Command lines of the VMMs, always as lists of arguments, never as shell text.
 //!
 //! Two kinds: [`netvm_command`] starts netvm itself; [`guest_flags`] is what the user of a guest
 //! adds to the command line that the guest has already.
@@ -6,6 +6,7 @@
 mod cloud_hypervisor;
 mod crosvm;
 mod machine;
+mod minivmm;
 mod options;
 mod qemu;
 
@@ -32,6 +33,8 @@ pub enum Vmm {
     CloudHypervisor,
     /// crosvm.
     Crosvm,
+    /// minivmm, the small VMM of this project.
+    Minivmm,
     /// QEMU.
     Qemu,
 }
@@ -42,6 +45,7 @@ impl Vmm {
         match self {
             Vmm::CloudHypervisor => "cloud-hypervisor",
             Vmm::Crosvm => "crosvm",
+            Vmm::Minivmm => "minivmm",
             Vmm::Qemu => "qemu",
         }
     }
@@ -51,6 +55,7 @@ impl Vmm {
         match self {
             Vmm::CloudHypervisor => "cloud-hypervisor",
             Vmm::Crosvm => "crosvm",
+            Vmm::Minivmm => "minivmm",
             Vmm::Qemu if cfg!(target_arch = "aarch64") => "qemu-system-aarch64",
             Vmm::Qemu => "qemu-system-x86_64",
         }
@@ -72,6 +77,7 @@ pub fn guest_flags(vmm: Vmm, link: &GuestLink) -> Result<Vec<OsString>, CommandL
     match vmm {
         Vmm::CloudHypervisor => cloud_hypervisor::guest_flags(link),
         Vmm::Crosvm => crosvm::guest_flags(link),
+        Vmm::Minivmm => minivmm::guest_flags(link),
         Vmm::Qemu => Ok(qemu::guest_flags(link)),
     }
 }
@@ -87,6 +93,7 @@ pub fn netvm_command(vmm: Vmm, netvm: &NetvmVm) -> Result<Vec<OsString>, Command
     match vmm {
         Vmm::CloudHypervisor => cloud_hypervisor::netvm_command(netvm),
         Vmm::Crosvm => crosvm::netvm_command(netvm),
+        Vmm::Minivmm => minivmm::netvm_command(netvm),
         Vmm::Qemu => qemu::netvm_command(netvm),
     }
 }

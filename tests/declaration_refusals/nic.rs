@@ -49,7 +49,7 @@ fn nic_of_another_class_is_refused() {
 #[test]
 fn platform_nic_needs_crosvm() {
     let nic = "[[nic]]\nplatform = \"6800000.ethernet\"\n";
-    for vmm in ["cloud-hypervisor", "qemu"] {
+    for vmm in ["cloud-hypervisor", "minivmm", "qemu"] {
         let text = nics(&format!("{nic}[netvm]\nvmm = \"{vmm}\""));
         assert_eq!(found(&text), [("netvm::nic::vmm", "\"6800000.ethernet\"")]);
     }

@@ -1,0 +1,57 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use vmm_plugin::host::address::PciAddress;
+
+use crate::serial::Line;
+use crate::vfio;
+use crate::virtio::LinkOptions;
+
+/// A small VMM: boots Linux, passes NICs through with vmm-plugin, and has a card at each link.
+///
+/// Ends with 0 when the guest switched itself off or wanted to start anew, with 1 when the machine
+/// could not be made or broke, with 2 when this command line is wrong.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLE)]
+pub struct Options {
+    /// The kernel: a vmlinux, or the bzImage that distributions install as vmlinuz.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: PathBuf,
+
+    /// Its initramfs.
+    #[arg(long, value_name = "FILE")]
+    pub initramfs: Option<PathBuf>,
+
+    /// The kernel's command line.
+    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0 panic=-1")]
+    pub cmdline: String,
+
+    /// The guest's memory in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub memory: u64,
+
+    /// The guest's processors.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub cpus: u8,
+
+    /// A serial port (ttyS0, then ttyS1): `stdio`, or OUTPUT[,in=INPUT] with files or FIFOs
+    /// [default: one, stdio].
+    #[arg(long = "serial", value_name = "WHERE")]
+    pub serials: Vec<Line>,
+
+    /// A card at one end of a link: its vhost-user socket, and the card's address.
+    #[arg(long = "link", value_name = "SOCKET,mac=MAC[,mtu=MTU]")]
+    pub links: Vec<LinkOptions>,
+
+    /// A NIC that is bound to vfio-pci, as 0000:00:03.0.
+    #[arg(long = "vfio", value_name = "BDF", value_parser = vfio::address)]
+    pub devices: Vec<PciAddress>,
+}
+
+const EXAMPLE: &str = "\
+Example:
+  minivmm --kernel /boot/vmlinuz --initramfs netvm.cpio --memory 512 --vfio 0000:00:03.0 \\
+      --link /run/netvm/links/a/netvm.sock,mac=02:00:00:00:00:01";
