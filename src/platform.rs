@@ -1,28 +1,35 @@
 //! The NICs that this machine's device tree describes, for `netvm check`: which could be given away at all.
 
-use dt_overlay::PlatformNic;
+use dt_overlay::{Board, PlatformNic, Tree, TreeError, Verdict};
 use vmm_plugin::host::sysfs::Sysfs;
 
 /// The tree that the kernel was booted with; a PC has none.
-const TREE: &str = "/sys/firmware/fdt";
-/// Largest tree that is read, in bytes; those of real boards have some hundred kilobytes.
-const TREE_MAX: u64 = 16 << 20;
+pub const TREE: &str = "/sys/firmware/fdt";
+
+/// Largest file that is read, in bytes: a boot loader may leave room behind the tree.
+const TREE_MAX: u64 = 2 * dt_overlay::tree::SIZE as u64;
+
+/// This machine's device tree; `None` without one.
+pub fn live(sysfs: &Sysfs) -> Option<Result<Tree, TreeError>> {
+    Some(Tree::parse(&sysfs.bytes(TREE, TREE_MAX)?))
+}
 
 /// The Ethernet controllers in this machine's device tree; none without a tree, or with a damaged one.
 pub fn survey(sysfs: &Sysfs) -> Vec<PlatformNic> {
-    let tree = sysfs.bytes(TREE, TREE_MAX);
-    tree.and_then(|tree| dt_overlay::survey(&tree).ok()).unwrap_or_default()
+    let Some(Ok(tree)) = live(sysfs) else { return Vec::new() };
+    let boards = Board::known().unwrap_or_default();
+    dt_overlay::survey(&tree, Board::of(&boards, &tree)).unwrap_or_default()
 }
 
 /// One line about a controller.
 pub fn describe(nic: &PlatformNic) -> String {
     let what = nic.compatible.first().map_or("unknown", String::as_str);
-    let state = match (nic.enabled, nic.behind_iommu) {
-        (false, _) => "disabled",
-        (true, true) => "behind an IOMMU",
-        (true, false) => "not behind an IOMMU: it cannot be given away",
+    let answer = match &nic.verdict {
+        Verdict::Passable { .. } => "can be given away",
+        Verdict::NeedsIommu { .. } => "can be given away after a change of the tree",
+        Verdict::Impassable { .. } => "cannot be given away",
     };
-    format!("device tree {} ({what}): {state}", nic.path)
+    format!("device tree {} ({what}): {answer}: {}", nic.path, nic.verdict.reason())
 }
 
 #[cfg(test)]
@@ -31,9 +38,13 @@ mod tests {
 
     use super::*;
 
-    const BOARD: &str = "/dts-v1/; / { smmu: iommu { #iommu-cells = <1>; };
-        ethernet@1 { compatible = \"a,mgbe\"; iommus = <&smmu 6>; };
-        ethernet@2 { compatible = \"b,gmac\"; }; };";
+    const BOARD: &str = "/dts-v1/; / { #address-cells = <1>; #size-cells = <1>;
+        interrupt-parent = <&gic>;
+        gic: gic { compatible = \"arm,gic-v3\"; #interrupt-cells = <3>; };
+        smmu: iommu { #iommu-cells = <1>; };
+        ethernet@1000 { compatible = \"nvidia,tegra234-mgbe\"; iommus = <&smmu 6>;
+            reg = <0x1000 0x1000>; interrupts = <0 1 4>; };
+        ethernet@2000 { compatible = \"b,gmac\"; }; };";
 
     #[test]
     fn survey_without_a_tree_is_empty() {
@@ -55,7 +66,8 @@ mod tests {
         std::io::Write::write_all(&mut dtc.stdin.take().unwrap(), BOARD.as_bytes()).unwrap();
         assert!(dtc.wait().unwrap().success());
         let lines: Vec<_> = survey(&Sysfs::new(root.path())).iter().map(describe).collect();
-        assert_eq!(lines[0], "device tree /ethernet@1 (a,mgbe): behind an IOMMU");
+        let wanted = "device tree /ethernet@1000 (nvidia,tegra234-mgbe): can be given away: /iommu";
+        assert!(lines[0].starts_with(wanted), "{lines:?}");
         assert!(lines[1].contains("cannot be given away"), "{lines:?}");
     }
 }

@@ -1,0 +1,7 @@
+//! Reading, writing, applying, surveys and overlays, with dtc and libfdt as the reference.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod property;
+mod survey;
+mod tree;
