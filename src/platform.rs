@@ -1,7 +1,14 @@
-//! The NICs that this machine's device tree describes, for `netvm check`: which could be given away at all.
+//! The NICs that this machine's device tree describes: which could be given away at all, for `netvm check`, and the
+//! overlays that describe one to netvm.
 
+use std::path::PathBuf;
+
+use dt_overlay::overlay::{self, Choices, GuestVmm, Request, guest_overlay, label};
 use dt_overlay::{Board, PlatformNic, Tree, TreeError, Verdict};
+use vmm_plugin::host::nic::Nic;
 use vmm_plugin::host::sysfs::Sysfs;
+
+use crate::run::paths::RunDir;
 
 /// The tree that the kernel was booted with; a PC has none.
 pub const TREE: &str = "/sys/firmware/fdt";
@@ -30,6 +37,95 @@ pub fn describe(nic: &PlatformNic) -> String {
         Verdict::Impassable { .. } => "cannot be given away",
     };
     format!("device tree {} ({what}): {answer}: {}", nic.path, nic.verdict.reason())
+}
+
+/// The overlay of platform NICs that go together, and where the run keeps it.
+#[derive(Debug)]
+pub struct Overlay {
+    /// The file.
+    pub path: PathBuf,
+    /// What is in it: a flattened tree.
+    pub dtb: Vec<u8>,
+    /// The NICs in it, as (name of the device, label of its node).
+    pub nics: Vec<(String, String)>,
+}
+
+/// Why a platform NIC cannot be given away.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// The kernel was booted without a tree, or hides it.
+    #[error("{device} is a platform device, and there is no {TREE} to describe it to a guest")]
+    NoTree {
+        /// The NIC.
+        device: String,
+    },
+    /// The tree, or the NIC in it.
+    #[error("{TREE}: {error}")]
+    Tree {
+        /// What is wrong.
+        error: TreeError,
+    },
+    /// The tree has yet to be changed.
+    #[error(
+        "{device}: {reason}; boot the host with the overlay of `netvm dt host-overlay {device}`"
+    )]
+    Unchanged {
+        /// The NIC.
+        device: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// Another NIC goes with it.
+    #[error(
+        "{device} goes only together with {with}: declare that one too, as `platform = \"{with}\"`"
+    )]
+    Together {
+        /// The NIC.
+        device: String,
+        /// The other.
+        with: String,
+    },
+}
+
+/// The guest overlays of the platform NICs among `nics`, made from this machine's tree.
+///
+/// # Errors
+///
+/// A tree that is not there or damaged, a NIC that cannot be given away or not alone.
+pub fn overlays(sysfs: &Sysfs, nics: &[Nic], run: &RunDir) -> Result<Vec<Overlay>, PlatformError> {
+    let wanted: Vec<String> = nics
+        .iter()
+        .filter(|nic| nic.device.name.pci().is_none())
+        .map(|nic| nic.device.name.to_string())
+        .collect();
+    let Some(first) = wanted.first() else { return Ok(Vec::new()) };
+    let wrong = |error| PlatformError::Tree { error };
+    let tree = live(sysfs).ok_or_else(|| PlatformError::NoTree { device: first.clone() })?;
+    let tree = tree.map_err(wrong)?;
+    let boards = Board::known().map_err(wrong)?;
+    let board = Board::of(&boards, &tree);
+    let all = dt_overlay::survey(&tree, board).map_err(wrong)?;
+    let mut made: Vec<Overlay> = Vec::new();
+    for device in wanted.clone() {
+        if made.iter().any(|overlay| overlay.nics.iter().any(|(name, _)| *name == device)) {
+            continue;
+        }
+        let nic = overlay::choose(&tree, &all, &device).map_err(wrong)?;
+        if let Verdict::NeedsIommu { reason, .. } = &nic.verdict {
+            return Err(PlatformError::Unchanged { device, reason: reason.clone() });
+        }
+        let others = all.iter().filter(|other| nic.verdict.with().contains(&other.path));
+        let together: Vec<&PlatformNic> = std::iter::once(nic).chain(others).collect();
+        if let Some(left) = together.iter().find(|nic| !wanted.contains(&nic.device)) {
+            return Err(PlatformError::Together { device, with: left.device.clone() });
+        }
+        let choices = Choices::default();
+        let request = Request { tree: &tree, nic: &device, board, choices: &choices };
+        let dtb = guest_overlay(&request, GuestVmm::Crosvm).map_err(wrong)?.to_dtb();
+        let nics = together.iter().map(|nic| (nic.device.clone(), label(nic))).collect();
+        made.push(Overlay { path: run.netvm().join(format!("{}.dtbo", label(nic))), dtb, nics });
+    }
+    Ok(made)
 }
 
 #[cfg(test)]

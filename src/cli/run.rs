@@ -68,6 +68,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Demo { out, cache } => demo::demo(&out, &cache),
         Command::Bench { options } => crate::bench::bench(&options),
+        Command::Dt { command } => crate::dt::run(command),
         Command::Schema => print(&declaration::schema()),
         Command::Completions { shell } => {
             let mut out = Vec::new();

@@ -4,7 +4,7 @@ use dtoolkit::{Node as _, Property as _};
 
 use super::build::{Build, Cell};
 use super::clock;
-use super::host::provides;
+use super::host::{NATIVE, provides};
 use super::request::{Found, Request, set_value};
 use crate::TreeError;
 use crate::survey::{PlatformNic, TieKind, reference};
@@ -213,7 +213,11 @@ impl Copy<'_> {
             }
             let kept = match (name, nic) {
                 ("clocks", Some(nic)) => self.clocks(nic, id, to)?,
-                ("local-mac-address" | "mac-address", Some(_)) => false,
+                ("local-mac-address" | "mac-address" | NATIVE, Some(_)) => false,
+                ("compatible", Some(nic)) => {
+                    self.out.set(to, name, value::from_strings(&nic.compatible));
+                    true
+                }
                 _ if reference::shape(name).is_some() => self.reference(id, name, to)?,
                 _ => {
                     self.out.set(to, name, property.value());

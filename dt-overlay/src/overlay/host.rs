@@ -9,6 +9,9 @@ use crate::tree::{Id, Index, Tree, value};
 
 /// What a node says that it is while its NIC is given away. No driver knows it.
 pub const PASSTHROUGH: &str = "netvm,passthrough";
+/// The property that keeps what the node was: a changed tree can still be surveyed, and guest
+/// overlays made from it.
+pub const NATIVE: &str = "netvm,compatible";
 
 /// An overlay for the host's tree, for this board only: its root has the board's `compatible`.
 ///
@@ -36,6 +39,7 @@ pub fn host_overlay(request: &Request<'_>) -> Result<Tree, TreeError> {
         let path = out.fragment(&index, node);
         if found.keep_away(nic) == KeepAway::Compatible {
             out.set(&path, "compatible", value::from_strings(&[PASSTHROUGH]));
+            out.set(&path, NATIVE, value::from_strings(&nic.compatible));
         }
         out.set(&path, "status", *b"okay\0");
         confine(&mut out, &mut iommus, nic, &path)?;

@@ -9,5 +9,5 @@ mod request;
 
 pub use apply::apply;
 pub use guest::{GuestVmm, guest_overlay, label};
-pub use host::{PASSTHROUGH, host_overlay};
-pub use request::{Choices, Request};
+pub use host::{NATIVE, PASSTHROUGH, host_overlay};
+pub use request::{Choices, Request, choose};

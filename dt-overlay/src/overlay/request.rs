@@ -38,6 +38,39 @@ pub struct Choices {
     pub mac: Option<[u8; 6]>,
 }
 
+/// The NIC of a survey of `tree` that has this path, name in /aliases, or name among Linux' devices.
+///
+/// # Errors
+///
+/// None has.
+pub fn choose<'n>(
+    tree: &Tree,
+    all: &'n [PlatformNic],
+    name: &str,
+) -> Result<&'n PlatformNic, TreeError> {
+    pick(&Index::new(tree)?, all, name)
+}
+
+fn pick<'n>(
+    index: &Index<'_>,
+    all: &'n [PlatformNic],
+    name: &str,
+) -> Result<&'n PlatformNic, TreeError> {
+    let alias = index.find(name).map(|id| index.path(id));
+    let wanted = |nic: &&PlatformNic| {
+        nic.path == name || nic.device == name || Some(&nic.path) == alias.as_ref()
+    };
+    all.iter().find(wanted).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|nic| nic.path.as_str()).collect();
+        let what = if names.is_empty() {
+            "no such NIC: the tree describes none".to_owned()
+        } else {
+            format!("no such NIC; the tree's are {}", names.join(", "))
+        };
+        TreeError::node(name, what)
+    })
+}
+
 /// A request whose NIC was found and can be given away.
 pub(crate) struct Found<'a> {
     pub index: &'a Index<'a>,
@@ -50,19 +83,7 @@ pub(crate) struct Found<'a> {
 impl<'a> Request<'a> {
     pub(crate) fn find(&self, index: &'a Index<'a>) -> Result<Found<'a>, TreeError> {
         let all = survey_indexed(index, self.board)?;
-        let alias = index.find(self.nic).map(|id| index.path(id));
-        let wanted = |nic: &&PlatformNic| {
-            nic.path == self.nic || nic.device == self.nic || Some(&nic.path) == alias.as_ref()
-        };
-        let nic = all.iter().find(wanted).ok_or_else(|| {
-            let names: Vec<_> = all.iter().map(|nic| nic.path.as_str()).collect();
-            let what = if names.is_empty() {
-                "no such NIC: the tree describes none".to_owned()
-            } else {
-                format!("no such NIC; the tree's are {}", names.join(", "))
-            };
-            TreeError::node(self.nic, what)
-        })?;
+        let nic = pick(index, &all, self.nic)?;
         if !nic.verdict.possible() {
             let reason = nic.verdict.reason().to_owned();
             return Err(TreeError::Impassable { path: nic.path.clone(), reason });

@@ -6,12 +6,13 @@ use super::nic::{Link, PlatformNic, Stream, Use, Verdict};
 use super::{Cause, address, binding, interrupt, reference};
 use crate::TreeError;
 use crate::board::Board;
-use crate::tree::{Id, Index, exact_child, value};
+use crate::overlay::{NATIVE, PASSTHROUGH};
+use crate::tree::{Id, Index, Node, exact_child, value};
 
 /// Everything but ties; the verdict is [`Cause::Malformed`] if something does not fit, and preliminary if not.
 pub(super) fn look(index: &Index<'_>, id: Id, board: Option<&Board>) -> PlatformNic {
     let node = index.node(id);
-    let compatible = value::strings(node, "compatible").unwrap_or_default();
+    let compatible = native(node).unwrap_or_default();
     let path = index.path(id);
     let mut nic = PlatformNic {
         device: device(index, id, &[]),
@@ -77,6 +78,15 @@ fn fill(
     }
     nic.interrupts = interrupt::interrupts(index, id)?;
     Ok(())
+}
+
+/// What a node is; if a host overlay says that it is given away, what it was before.
+pub(crate) fn native(node: &Node) -> Option<Vec<&str>> {
+    let compatible = value::strings(node, "compatible")?;
+    match compatible.first() {
+        Some(&PASSTHROUGH) => value::strings(node, NATIVE),
+        _ => Some(compatible),
+    }
 }
 
 /// Whether the node and all above it are enabled.

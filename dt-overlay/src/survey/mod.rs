@@ -60,7 +60,7 @@ pub(crate) fn survey_indexed(
 
 fn is_nic(index: &Index<'_>, id: Id) -> bool {
     let node = index.node(id);
-    let Some(compatible) = value::strings(node, "compatible") else { return false };
+    let Some(compatible) = look::native(node) else { return false };
     if compatible.first() == Some(&"virtio,mmio") {
         // A slot may hold anything; it is a NIC for whoever says so by an `iommus`.
         return value::bytes(node, "iommus").is_some();

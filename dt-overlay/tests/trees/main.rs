@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod overlays;
 mod property;
 mod survey;
 mod tree;
