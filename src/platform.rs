@@ -1,5 +1,5 @@
-//! The NICs that this machine's device tree describes: which could be given away at all, for `netvm check`, and the
-//! overlays that describe one to netvm.
+//! The NICs that this machine's device tree describes: which could be given away at all, for `netvm
+//! check`, and the overlays that describe one to netvm.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,8 @@ pub fn live(sysfs: &Sysfs) -> Option<Result<Tree, TreeError>> {
     Some(Tree::parse(&sysfs.bytes(TREE, TREE_MAX)?))
 }
 
-/// The Ethernet controllers in this machine's device tree; none without a tree, or with a damaged one.
+/// The Ethernet controllers in this machine's device tree; none without a tree, or with a damaged
+/// one.
 pub fn survey(sysfs: &Sysfs) -> Vec<PlatformNic> {
     let Some(Ok(tree)) = live(sysfs) else { return Vec::new() };
     let boards = Board::known().unwrap_or_default();

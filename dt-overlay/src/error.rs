@@ -44,7 +44,7 @@ pub enum TreeError {
     },
     /// An overlay says which boards it is for, and this is none of them.
     #[error(
-        "The overlay is for {overlay}, the tree is of {base}: choose the overlay made for this board"
+        "The overlay is for {overlay}, the tree is of {base}: take the one made for this board"
     )]
     OtherBoard {
         /// `compatible` of the overlay's root.

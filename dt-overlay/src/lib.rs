@@ -1,9 +1,9 @@
 //! Flattened device trees (Devicetree Specification 0.4): reading, changing, overlays, and the NICs
 //! that a board describes.
 //!
-//! On a board the NIC is often a node of the device tree instead of a PCI card. Giving it to a guest
-//! takes two trees: the host's, where the native driver must stay away, and the guest's, where it
-//! must find the NIC.
+//! On a board the NIC is often a node of the device tree instead of a PCI card. Giving it to a
+//! guest takes two trees: the host's, where the native driver must stay away, and the guest's,
+//! where it must find the NIC.
 
 pub mod board;
 mod error;

@@ -33,8 +33,8 @@ pub enum DtCommand {
     },
     /// Make the overlay that describes a NIC to its guest
     #[command(
-        after_help = "Examples:\n  netvm dt guest-overlay ethernet0 --tree zcu102.dtb --vmm crosvm -o guest.dtbo\n  \
-        netvm dt guest-overlay ethernet0 --tree zcu102.dtb --vmm standalone --address 0xc000000 --spi 112"
+        after_help = "Examples:\n  netvm dt guest-overlay ethernet0 --tree board.dtb -o guest.dtbo\n  \
+        netvm dt guest-overlay ethernet0 --vmm standalone --address 0xc000000 --spi 112"
     )]
     GuestOverlay {
         /// The NIC

@@ -11,7 +11,7 @@ use super::table::answer;
 use crate::status::svg::{card, escape, wire};
 
 const TOP: usize = 84;
-const ROW: usize = 56;
+const ROW: usize = 68;
 /// Most boxes in a column; the rest is counted.
 const MOST: usize = 24;
 
@@ -85,7 +85,7 @@ fn bounded(mut boxes: Vec<[String; 2]>) -> Vec<[String; 2]> {
 impl Display for Drawing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.stays.len().max(self.moves.len()).max(2);
-        let body = rows * ROW - 12;
+        let body = rows * ROW - 14;
         let height = TOP + rows * ROW + 20;
         writeln!(
             f,
@@ -107,13 +107,13 @@ impl Display for Drawing {
         card(f, (370, TOP, 250, body), fill, edge, &iommu)?;
         for (nth, lines) in self.stays.iter().enumerate() {
             let y = TOP + nth * ROW;
-            wire(f, 300, 370, y + 22, false)?;
-            card(f, (24, y, 276, 44), "#f0f1f3", "#5b6672", &[&lines[0], &lines[1]])?;
+            wire(f, 300, 370, y + 27, false)?;
+            card(f, (24, y, 276, 54), "#f0f1f3", "#5b6672", &[&lines[0], &lines[1]])?;
         }
         for (nth, lines) in self.moves.iter().enumerate() {
             let y = TOP + nth * ROW;
-            wire(f, 620, 690, y + 22, self.possible)?;
-            card(f, (690, y, 286, 44), "#e8f0fe", "#3b6fd4", &[&lines[0], &lines[1]])?;
+            wire(f, 620, 690, y + 27, self.possible)?;
+            card(f, (690, y, 286, 54), "#e8f0fe", "#3b6fd4", &[&lines[0], &lines[1]])?;
         }
         writeln!(f, "</svg>")
     }

@@ -13,10 +13,11 @@ use crate::tree::{Id, Index, Node, Tree, value};
 /// For which VMM a guest overlay is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuestVmm {
-    /// crosvm writes `reg` and `interrupts` itself, into the node with the label that its `dt-symbol`
-    /// names, in VFIO's order; of the guest's own tree only `intc` has a label.
+    /// crosvm writes `reg` and `interrupts` itself, into the node with the label that its
+    /// `dt-symbol` names, in VFIO's order; of the guest's own tree only `intc` has a label.
     Crosvm,
-    /// Others: registers from an address on, each range on whole pages, and interrupts from an SPI on.
+    /// Others: registers from an address on, each range on whole pages, and interrupts from an SPI
+    /// on.
     Standalone {
         /// Where the first range of registers is in the guest.
         address: u64,

@@ -38,7 +38,8 @@ pub struct Choices {
     pub mac: Option<[u8; 6]>,
 }
 
-/// The NIC of a survey of `tree` that has this path, name in /aliases, or name among Linux' devices.
+/// The NIC of a survey of `tree` that has this path, name in /aliases, or name among Linux'
+/// devices.
 ///
 /// # Errors
 ///

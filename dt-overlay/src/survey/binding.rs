@@ -24,7 +24,8 @@ pub struct Binding {
     pub driver: &'static str,
     /// Who does its DMA.
     pub kind: Kind,
-    /// Usual rates of its clocks in Hz by their names in `clock-names`, for what the tree does not say.
+    /// Usual rates of its clocks in Hz by their names in `clock-names`, for what the tree does not
+    /// say.
     pub clocks: &'static [(&'static str, u32)],
     /// Whether vfio-platform has a reset driver for it, which finds it by this `compatible`.
     pub vfio_reset: bool,

@@ -9,7 +9,8 @@ use crate::board::Board;
 use crate::overlay::{NATIVE, PASSTHROUGH};
 use crate::tree::{Id, Index, Node, exact_child, value};
 
-/// Everything but ties; the verdict is [`Cause::Malformed`] if something does not fit, and preliminary if not.
+/// Everything but ties; the verdict is [`Cause::Malformed`] if something does not fit, and
+/// preliminary if not.
 pub(super) fn look(index: &Index<'_>, id: Id, board: Option<&Board>) -> PlatformNic {
     let node = index.node(id);
     let compatible = native(node).unwrap_or_default();

@@ -19,9 +19,9 @@ use crate::TreeError;
 use crate::board::Board;
 use crate::tree::{Id, Index, Tree, value};
 
-/// Lists the Ethernet controllers of `tree` in its order: the nodes whose `compatible` is of a known
-/// binding, and those that are named `ethernet` and have a `compatible` that is not. `board` adds
-/// what the tree does not say.
+/// Lists the Ethernet controllers of `tree` in its order: the nodes whose `compatible` is of a
+/// known binding, those that are named `ethernet` and have a `compatible` that is not, and those
+/// that `board` names. It adds what the tree does not say.
 ///
 /// ```
 /// use dt_overlay::{Tree, survey};
@@ -32,7 +32,8 @@ use crate::tree::{Id, Index, Tree, value};
 ///
 /// # Errors
 ///
-/// Two nodes with one phandle, or more than 128 controllers. What is wrong with one NIC is in its verdict.
+/// Two nodes with one phandle, or more than 128 controllers. What is wrong with one NIC is in its
+/// verdict.
 pub fn survey(tree: &Tree, board: Option<&Board>) -> Result<Vec<PlatformNic>, TreeError> {
     survey_indexed(&Index::new(tree)?, board)
 }
@@ -45,7 +46,9 @@ pub(crate) fn survey_indexed(
     index: &Index<'_>,
     board: Option<&Board>,
 ) -> Result<Vec<PlatformNic>, TreeError> {
-    let ids: Vec<Id> = index.ids().filter(|id| is_nic(index, *id)).collect();
+    let named: Vec<Id> =
+        board.iter().flat_map(|board| &board.nic).filter_map(|nic| index.find(&nic.path)).collect();
+    let ids: Vec<Id> = index.ids().filter(|id| named.contains(id) || is_nic(index, *id)).collect();
     if ids.len() > MOST {
         return Err(TreeError::node("/", format!("it has more than {MOST} Ethernet controllers")));
     }
@@ -62,7 +65,7 @@ fn is_nic(index: &Index<'_>, id: Id) -> bool {
     let node = index.node(id);
     let Some(compatible) = look::native(node) else { return false };
     if compatible.first() == Some(&"virtio,mmio") {
-        // A slot may hold anything; it is a NIC for whoever says so by an `iommus`.
+        // A slot may hold anything; it is a NIC for whoever put it behind an IOMMU.
         return value::bytes(node, "iommus").is_some();
     }
     use dtoolkit::Node as _;

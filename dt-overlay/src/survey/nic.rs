@@ -18,7 +18,8 @@ pub struct PlatformNic {
     pub driver: Option<&'static str>,
     /// Whether `status` is absent or `okay`.
     pub enabled: bool,
-    /// Its registers as the CPU sees them, in the order of `reg`, which is the order of VFIO's regions.
+    /// Its registers as the CPU sees them, in the order of `reg`, which is the order of VFIO's
+    /// regions.
     pub regions: Vec<Region>,
     /// Its interrupts, in the order of VFIO's.
     pub interrupts: Vec<Interrupt>,

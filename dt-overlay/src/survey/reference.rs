@@ -175,8 +175,8 @@ pub(crate) fn of_node(index: &Index<'_>, id: Id) -> Result<Vec<Reference>, TreeE
     Ok(all)
 }
 
-/// Every reference in a tree that leads nowhere, or does not fit what it leads to, and every phandle
-/// that two nodes have.
+/// Every reference in a tree that leads nowhere, or does not fit what it leads to, and every
+/// phandle that two nodes have.
 #[must_use]
 pub fn unresolved(tree: &Tree) -> Vec<TreeError> {
     let index = match Index::new(tree) {

@@ -6,8 +6,8 @@ use crate::board::Board;
 use crate::survey::tie::same_stream;
 use crate::tree::{Index, value};
 
-/// References that a driver can do without in a guest, although they are to shared registers: wake-up
-/// by a frame, and the like.
+/// References that a driver can do without in a guest, although they are to shared registers:
+/// wake-up by a frame, and the like.
 const OPTIONAL: [&str; 1] = ["fsl,stop-mode"];
 
 /// Gives every NIC its verdict; ties are known.
@@ -271,6 +271,14 @@ fn conditions(nic: &PlatformNic, known: bool) -> Vec<String> {
                 .to_owned(),
         );
     }
+    let lines = nic.interrupts.iter().map(|it| (&it.controller, &it.specifier));
+    if lines.clone().enumerate().any(|(at, line)| lines.clone().take(at).any(|it| it == line)) {
+        all.push(
+            "two of its interrupts are one line, which vfio-platform gives out once only: a VMM \
+             that asks for both is refused the second"
+                .to_owned(),
+        );
+    }
     if nic.mac.is_none() {
         all.push("the tree has no address for it: give one, or the guest makes one up".to_owned());
     }
@@ -282,6 +290,12 @@ fn conditions(nic: &PlatformNic, known: bool) -> Vec<String> {
     }
     if !known {
         all.push("no board file: its clocks' rates are the usual ones".to_owned());
+    }
+    if let Verdict::NeedsIommu { iommu, .. } = &nic.verdict {
+        all.push(format!(
+            "{iommu} is new to the kernel: boot the host with iommu.passthrough=1, and with \
+             arm-smmu.disable_bypass=0 if masters behind it are not named"
+        ));
     }
     let streams = nic.streams.iter();
     if streams.clone().any(|a| nic.streams.iter().any(|b| !std::ptr::eq(a, b) && same_stream(a, b)))

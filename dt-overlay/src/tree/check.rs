@@ -1,4 +1,5 @@
-//! Whether bytes are a flattened tree (Devicetree 0.4, chapter 5), before anything is built from them.
+//! Whether bytes are a flattened tree (Devicetree 0.4, chapter 5), before anything is built from
+//! them.
 //!
 //! dtoolkit has such a check, but it insists on names of at most 31 characters and on node names
 //! without `#`, which more than half of the boards in Debian's kernel break. This one is as strict

@@ -18,7 +18,8 @@ struct Entry<'t> {
     end: Id,
 }
 
-/// All nodes of a tree. Paths are made when asked for: kept, they could be far larger than the tree.
+/// All nodes of a tree. Paths are made when asked for: kept, they could be far larger than the
+/// tree.
 #[derive(Debug)]
 pub struct Index<'t> {
     nodes: Vec<Entry<'t>>,

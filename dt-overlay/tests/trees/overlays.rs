@@ -227,7 +227,7 @@ fn orin() -> Tree {
           power-domains = <&bpmp 18>; iommus = <&smmu 6>; phy-mode = "10gbase-r"; };
       };
     };"#;
-    Tree::parse(&compile(source)).unwrap()
+    Tree::parse(&compile(source)).expect("a tree")
 }
 
 #[test]

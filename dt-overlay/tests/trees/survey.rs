@@ -100,7 +100,8 @@ fn survey_tells_registers_interrupts_and_uses() {
 #[test]
 fn verdicts_say_what_is_missing() {
     let smmu_off = gem("nic", 0x5000, "iommus = <&off 1>;")
-        + "off: iommu@9000 { compatible = \"arm,mmu-500\"; #iommu-cells = <1>; status = \"disabled\"; };";
+        + "off: iommu@9000 { compatible = \"arm,mmu-500\"; #iommu-cells = <1>;
+             status = \"disabled\"; };";
     let Verdict::NeedsIommu { missing, iommu, .. } = look(&smmu_off).remove(0).verdict else {
         panic!("the IOMMU is disabled")
     };
