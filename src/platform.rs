@@ -16,16 +16,38 @@ pub const TREE: &str = "/sys/firmware/fdt";
 /// Largest file that is read, in bytes: a boot loader may leave room behind the tree.
 const TREE_MAX: u64 = 2 * dt_overlay::tree::SIZE as u64;
 
+/// Where an operator puts board files, beside the built-in ones.
+pub const BOARDS: &str = "/etc/netvm/boards";
+/// Longest board file, in bytes.
+const BOARD_MAX: u64 = 1 << 20;
+
 /// This machine's device tree; `None` without one.
 pub fn live(sysfs: &Sysfs) -> Option<Result<Tree, TreeError>> {
     Some(Tree::parse(&sysfs.bytes(TREE, TREE_MAX)?))
+}
+
+/// The board files of this machine, in the order of their names, then the built-in ones.
+///
+/// # Errors
+///
+/// A file that is none.
+pub fn boards(sysfs: &Sysfs) -> Result<Vec<Board>, PlatformError> {
+    let mut all = Vec::new();
+    for name in sysfs.entries(BOARDS).into_iter().filter(|name| name.ends_with(".toml")) {
+        let path = PathBuf::from(BOARDS).join(name);
+        let file = sysfs.bytes(&path, BOARD_MAX).unwrap_or_default();
+        let board = Board::parse(&String::from_utf8_lossy(&file));
+        all.push(board.map_err(|error| PlatformError::Board { path, error })?);
+    }
+    all.extend(Board::known().map_err(|error| PlatformError::Tree { error })?);
+    Ok(all)
 }
 
 /// The Ethernet controllers in this machine's device tree; none without a tree, or with a damaged
 /// one.
 pub fn survey(sysfs: &Sysfs) -> Vec<PlatformNic> {
     let Some(Ok(tree)) = live(sysfs) else { return Vec::new() };
-    let boards = Board::known().unwrap_or_default();
+    let boards = boards(sysfs).unwrap_or_default();
     dt_overlay::survey(&tree, Board::of(&boards, &tree)).unwrap_or_default()
 }
 
@@ -66,6 +88,14 @@ pub enum PlatformError {
         /// What is wrong.
         error: TreeError,
     },
+    /// A board file.
+    #[error("{path:?}: {error}")]
+    Board {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: TreeError,
+    },
     /// The tree has yet to be changed.
     #[error(
         "{device}: {reason}; boot the host with the overlay of `netvm dt host-overlay {device}`"
@@ -103,7 +133,7 @@ pub fn overlays(sysfs: &Sysfs, nics: &[Nic], run: &RunDir) -> Result<Vec<Overlay
     let wrong = |error| PlatformError::Tree { error };
     let tree = live(sysfs).ok_or_else(|| PlatformError::NoTree { device: first.clone() })?;
     let tree = tree.map_err(wrong)?;
-    let boards = Board::known().map_err(wrong)?;
+    let boards = boards(sysfs)?;
     let board = Board::of(&boards, &tree);
     let all = dt_overlay::survey(&tree, board).map_err(wrong)?;
     let mut made: Vec<Overlay> = Vec::new();

@@ -12,6 +12,7 @@ use dt_overlay::board::Board;
 use dt_overlay::overlay::{Choices, GuestVmm, Request, guest_overlay, host_overlay};
 use dt_overlay::{PlatformNic, Tree, TreeError};
 use serde::Serialize;
+use vmm_plugin::host::sysfs::Sysfs;
 
 use crate::cli::dt::{DtCommand, GuestVmmName, NicArgs};
 use crate::cli::run::{Failure, print, print_json};
@@ -48,6 +49,9 @@ pub enum DtError {
         /// Which.
         path: PathBuf,
     },
+    /// A board file of this machine.
+    #[error(transparent)]
+    Platform(#[from] platform::PlatformError),
     /// No tree was named, and the kernel has none.
     #[error("This machine was not booted with a device tree ({}): name a file", platform::TREE)]
     NoTree,
@@ -131,7 +135,7 @@ impl Typed {
     }
 }
 
-/// The named board files, then the built-in ones.
+/// The named board files, then those in /etc/netvm/boards, then the built-in ones.
 fn boards(files: &[PathBuf]) -> Result<Vec<Board>, DtError> {
     let mut all = Vec::new();
     for path in files {
@@ -139,7 +143,7 @@ fn boards(files: &[PathBuf]) -> Result<Vec<Board>, DtError> {
         let text = String::from_utf8_lossy(&bytes);
         all.push(Board::parse(&text).map_err(|error| DtError::tree(path, error))?);
     }
-    all.extend(Board::known().map_err(|error| DtError::tree(Path::new("built-in"), error))?);
+    all.extend(platform::boards(&Sysfs::new("/"))?);
     Ok(all)
 }
 

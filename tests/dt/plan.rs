@@ -145,6 +145,24 @@ fn plan_refuses_platform_nics_that_the_tree_does_not_let_go() {
 }
 
 #[test]
+fn plan_takes_the_operators_board_file() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (sysfs, nics, declaration) = machine(root.path());
+    let boards = root.path().join("etc/netvm/boards");
+    fs::create_dir_all(&boards).expect("writable");
+    let facts = "name = \"x\"\ncompatible = [\"maker,board\"]\nhardware = \"not tried\"\n\
+        [[nic]]\npath = \"/ethernet@ff0e0000\"\nclocks = { pclk = 77777777 }";
+    fs::write(boards.join("mine.toml"), facts).expect("writable");
+    let run = RunDir::new("/run/netvm");
+    let overlay = || netvm::platform::overlays(&sysfs, &nics, &run);
+    let text = Tree::parse(&overlay().expect("overlays")[0].dtb).expect("a tree").to_dts();
+    assert!(text.contains("clock-frequency = <0x4a2cb71>"), "{text}");
+    fs::write(boards.join("wrong.toml"), "name = 1").expect("writable");
+    let error = secure::steps(&declaration, &sysfs, &nics, &run, &parts()).expect_err("wrong");
+    assert!(error.to_string().contains("wrong.toml"), "{error}");
+}
+
+#[test]
 fn preflight_looks_at_group_and_reset_of_a_platform_nic() {
     let root = tempfile::tempdir().expect("a directory");
     let (sysfs, nics, _) = machine(root.path());
