@@ -9,8 +9,8 @@ export CARGO_TARGET_$(HOST)_RUNNER := $(SUDO) -E
 endif
 
 # What the rig, netvm's image and the tests are made of.
-PACKAGES := gcc g++ libc6-dev busybox-static cpio device-tree-compiler dnsmasq-base iproute2 kmod nftables \
-            procps qemu-system-x86 seabios strace tcpdump
+PACKAGES := gcc g++ libc6-dev busybox-static cpio debian-archive-keyring device-tree-compiler dnsmasq-base iproute2 \
+            kmod nftables procps qemu-system-arm qemu-system-x86 seabios strace tcpdump
 # Any kernel with VFIO will do (cloud flavours have none); Debian and Ubuntu name it differently.
 KERNEL := $(if $(shell ls -d /lib/modules/*/kernel/drivers/vfio/pci 2>/dev/null),,$(shell \
             if grep -q '^ID=ubuntu' /etc/os-release; then echo linux-image-generic; else echo linux-image-amd64; fi))
@@ -21,7 +21,7 @@ COVERAGE := level=4 inline-8bit-counters pc-table trace-compares
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,$(COVERAGE))
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: demo test fuzz lint build bench bench-peers bench-instructions install prerequisites clean
+.PHONY: demo test fuzz lint build bench bench-peers bench-instructions dt-corpus install prerequisites clean
 
 ## demo: the whole thing at work in an emulated PC; results in netvm-demo/
 demo: prerequisites build
@@ -71,6 +71,10 @@ bench-peers: build
 bench-instructions: build
 	cargo build --release -p netvm-bench --example frames
 	bench/instructions.sh
+
+## dt-corpus: what can be given away on the boards of Debian's arm64 kernel, by family; fetches 60 MB once
+dt-corpus:
+	cargo test --release -p dt-overlay --test corpus -- --nocapture --test-threads=1
 
 ## install: what `make build` made, man page, completions and unit, below $(DESTDIR)$(PREFIX); as root
 PREFIX ?= /usr/local

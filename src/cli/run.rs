@@ -69,6 +69,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Demo { out, cache, vmm } => demo::demo(&out, &cache, vmm),
         Command::Bench { options } => crate::bench::bench(&options),
+        Command::Dt { command } => crate::dt::run(command),
         Command::Schema => print(&declaration::schema()),
         Command::Completions { shell } => {
             let mut out = Vec::new();
