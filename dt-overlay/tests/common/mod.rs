@@ -1,5 +1,7 @@
 //! dtc and fdtoverlay (package device-tree-compiler) as the reference.
 
+pub mod crosvm;
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 

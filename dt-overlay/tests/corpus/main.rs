@@ -215,6 +215,10 @@ fn every_nic_that_can_go_gets_overlays_that_libfdt_applies() {
             for vmm in [GuestVmm::Crosvm, GuestVmm::Standalone { address: 0xc00_0000, spi: 112 }] {
                 let guest = guest_overlay(&request, vmm);
                 let guest = guest.unwrap_or_else(|error| panic!("{what}: {error}"));
+                if vmm == GuestVmm::Crosvm && nic.verdict.with().is_empty() {
+                    let dropped = common::crosvm::dropped(&guest, &label(&nic));
+                    assert!(dropped.is_empty(), "{what}: {dropped:?}");
+                }
                 let result = apply_like_libfdt(&base, &guest);
                 check_guest(&what, &result, &nic, vmm);
                 let fresh: Vec<_> = warnings(&result).difference(&base_warnings).cloned().collect();
