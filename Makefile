@@ -60,7 +60,7 @@ lint:
 check-versions:
 	cargo check --manifest-path tests/versions/Cargo.toml --target-dir target/versions
 	@twice=$$(cargo tree --manifest-path tests/versions/Cargo.toml --duplicates --depth 0 -e normal | \
-	  grep -E '^(iommufd|kvm|vfio|vhost|virtio|vm|vmm)-' || true); \
+	  grep -E '^(iommufd|kvm|vfio|vhost|virtio|vm|vmm)[- ]' || true); \
 	if [ -n "$$twice" ]; then echo "Linked in two versions, so types are not shared:"; echo "$$twice"; exit 1; fi
 
 ## build: the two commands, optimised
