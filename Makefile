@@ -9,8 +9,8 @@ export CARGO_TARGET_$(HOST)_RUNNER := $(SUDO) -E
 endif
 
 # What the rig, netvm's image and the tests are made of.
-PACKAGES := gcc g++ libc6-dev busybox-static cpio device-tree-compiler dnsmasq-base iproute2 kmod nftables \
-            procps qemu-system-x86 seabios strace tcpdump
+PACKAGES := gcc g++ libc6-dev busybox-static cpio debian-archive-keyring device-tree-compiler dnsmasq-base iproute2 \
+            kmod nftables procps qemu-system-arm qemu-system-x86 seabios strace tcpdump
 # Any kernel with VFIO will do (cloud flavours have none); Debian and Ubuntu name it differently.
 KERNEL := $(if $(shell ls -d /lib/modules/*/kernel/drivers/vfio/pci 2>/dev/null),,$(shell \
             if grep -q '^ID=ubuntu' /etc/os-release; then echo linux-image-generic; else echo linux-image-amd64; fi))
@@ -21,14 +21,14 @@ COVERAGE := level=4 inline-8bit-counters pc-table trace-compares
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,$(COVERAGE))
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: demo test fuzz lint build bench bench-peers bench-instructions install prerequisites clean
+.PHONY: demo test check-versions fuzz lint build bench bench-peers bench-instructions dt-corpus install prerequisites clean
 
 ## demo: the whole thing at work in an emulated PC; results in netvm-demo/
 demo: prerequisites build
 	$(SUDO) target/release/netvm demo
 
 ## test: everything that CI runs
-test: prerequisites lint
+test: prerequisites lint check-versions
 	cargo build --workspace
 	cargo test --workspace
 	$(MAKE) fuzz SECONDS=15
@@ -52,8 +52,16 @@ fuzz:
 lint:
 	cargo fmt --all -- --check
 	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
+	cargo fmt --manifest-path tests/versions/Cargo.toml -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+## check-versions: our libraries compile beside the versions that cloud-hypervisor pins, and share its types
+check-versions:
+	cargo check --manifest-path tests/versions/Cargo.toml --target-dir target/versions
+	@twice=$$(cargo tree --manifest-path tests/versions/Cargo.toml --duplicates --depth 0 -e normal | \
+	  grep -E '^(iommufd|kvm|vfio|vhost|virtio|vm|vmm)[- ]' || true); \
+	if [ -n "$$twice" ]; then echo "Linked in two versions, so types are not shared:"; echo "$$twice"; exit 1; fi
 
 ## build: the two commands, and the VMM among the examples, optimised
 build:
@@ -71,6 +79,10 @@ bench-peers: build
 bench-instructions: build
 	cargo build --release -p netvm-bench --example frames
 	bench/instructions.sh
+
+## dt-corpus: what can be given away on the boards of Debian's arm64 kernel, by family; fetches 60 MB once
+dt-corpus:
+	cargo test --release -p dt-overlay --test corpus -- --nocapture --test-threads=1
 
 ## install: what `make build` made, man page, completions and unit, below $(DESTDIR)$(PREFIX); as root
 PREFIX ?= /usr/local

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod declaration;
 pub mod demo;
 pub mod development;
+pub mod dt;
 pub mod exit;
 pub mod flags;
 pub mod identity;

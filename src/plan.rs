@@ -10,6 +10,7 @@ use vmm_plugin::host::binding;
 use vmm_plugin::host::nic::Nic;
 
 use crate::leases::Pool;
+use crate::platform::Overlay;
 use crate::run::process::Identity;
 use crate::vmm::shell_quote;
 
@@ -51,6 +52,8 @@ pub enum Step {
         /// Its text.
         contents: String,
     },
+    /// Write the device tree overlay that describes a platform NIC to netvm.
+    Overlay(Overlay),
     /// Make a FIFO that comes out of netvm.
     Fifo {
         /// Its path.
@@ -175,6 +178,11 @@ impl Step {
             }
             Self::File { path, contents } => {
                 line("file", path.display().to_string(), format!("{} bytes", contents.len()))
+            }
+            Self::Overlay(overlay) => {
+                let names: Vec<_> = overlay.nics.iter().map(|(name, _)| name.as_str()).collect();
+                let about = format!("device tree overlay of {}", names.join(", "));
+                line("file", overlay.path.display().to_string(), about)
             }
             Self::Fifo { path, owner } => {
                 line("fifo", path.display().to_string(), format!("for uid {}", owner.uid))

@@ -17,7 +17,7 @@ use crate::run::paths::RunDir;
 use crate::secure::SecureError;
 use crate::status::{DeclaredLink, Fixed, NicStatus};
 use crate::vmm::{Reconnect, Vmm};
-use crate::{development, identity, secure};
+use crate::{development, identity, platform, secure};
 
 /// Everything that `netvm check`, `plan` and `up` work on.
 #[derive(Debug)]
@@ -133,8 +133,15 @@ pub fn prepare(
                 action: "chown root:kvm /dev/kvm && chmod 660 /dev/kvm, as udev does".into(),
             });
         }
+        let described = platform::overlays(sysfs, &nics, options.run);
+        if let Err(error) = &described {
+            missing.push(Missing {
+                what: error.to_string(),
+                action: "netvm dt explain NIC says what it depends on".to_owned(),
+            });
+        }
         match (link, binary, image) {
-            (Some(link), Some(binary), Some((kernel, initramfs))) => {
+            (Some(link), Some(binary), Some((kernel, initramfs))) if described.is_ok() => {
                 let reconnect = qemu_reconnect(&binary, declaration.netvm.vmm);
                 let unsafe_interrupts = report.findings.iter().any(|finding| {
                     finding.overridden

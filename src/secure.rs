@@ -11,6 +11,7 @@ use crate::declaration::{Declaration, Guest};
 use crate::identity;
 use crate::leases::Pool;
 use crate::plan::{Part, Start, Step};
+use crate::platform::{self, Overlay, PlatformError};
 use crate::render::{self, RenderError};
 use crate::run::paths::RunDir;
 use crate::run::process::Identity;
@@ -50,12 +51,9 @@ pub enum SecureError {
     /// netvm's command line.
     #[error("netvm cannot be started by its VMM")]
     CommandLine(#[from] CommandLineError),
-    /// A device that no VMM here takes.
-    #[error("{device} is a platform device; netvm does not pass those through yet")]
-    Platform {
-        /// Its name.
-        device: String,
-    },
+    /// A platform NIC.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
 }
 
 /// Every step, in order. The NIC leaves the host as late as possible.
@@ -97,8 +95,11 @@ pub fn steps(
         let argv = ["modprobe", module].map(OsString::from).to_vec();
         Step::Command { argv, undo: None }
     };
-    if !sysfs.exists("/sys/bus/pci/drivers/vfio-pci") {
-        steps.push(modprobe("vfio-pci"));
+    for (module, bus) in [("vfio-pci", "pci"), ("vfio-platform", "platform")] {
+        let used = nics.iter().any(|nic| nic.device.name.bus() == bus);
+        if used && !sysfs.exists(format!("/sys/bus/{bus}/drivers/{module}")) {
+            steps.push(modprobe(module));
+        }
     }
     if parts.unsafe_interrupts {
         // VFIO has a refusal of its own.
@@ -115,7 +116,10 @@ pub fn steps(
             steps.push(Step::Grant { path, owner: parts.vmm });
         }
     }
-    let argv = netvm_command(declaration.netvm.vmm, &netvm_vm(declaration, nics, run, parts)?)?;
+    let overlays = platform::overlays(sysfs, nics, run)?;
+    let vm = netvm_vm(declaration, nics, &overlays, run, parts);
+    let argv = netvm_command(declaration.netvm.vmm, &vm)?;
+    steps.extend(overlays.into_iter().map(Step::Overlay));
     steps.push(start(Part::Netvm, argv, Some(parts.vmm), Vec::new()));
     steps.push(Step::Await { seconds: START_SECONDS });
     Ok(steps)
@@ -191,21 +195,31 @@ pub fn link_command(
 fn netvm_vm(
     declaration: &Declaration,
     nics: &[Nic],
+    overlays: &[Overlay],
     run: &RunDir,
     parts: &Parts,
-) -> Result<NetvmVm, SecureError> {
-    let devices = nics.iter().map(|nic| match nic.device.name.pci() {
-        Some(address) => Ok(VfioDevice::Pci(address)),
-        None => Err(SecureError::Platform { device: nic.device.name.to_string() }),
+) -> NetvmVm {
+    let described = |name: &str| {
+        overlays.iter().find_map(|overlay| {
+            let (_, symbol) = overlay.nics.iter().find(|(nic, _)| nic == name)?;
+            Some((symbol.clone(), overlay.path.clone()))
+        })
+    };
+    let devices = nics.iter().filter_map(|nic| match nic.device.name.pci() {
+        Some(address) => Some(VfioDevice::Pci(address)),
+        // Every platform NIC has an overlay.
+        None => described(&nic.device.name.to_string()).map(|(symbol, overlay)| {
+            VfioDevice::Platform { sysfs: nic.device.name.directory(), symbol, overlay }
+        }),
     });
-    Ok(NetvmVm {
+    NetvmVm {
         program: parts.binary.clone(),
         memory: declaration.netvm.memory,
         vcpus: declaration.netvm.vcpus,
         kernel: parts.kernel.clone(),
         initramfs: run.initramfs(),
         cmdline: [&[CMDLINE.to_owned()], declaration.netvm.cmdline.as_slice()].concat().join(" "),
-        devices: devices.collect::<Result<_, _>>()?,
+        devices: devices.collect(),
         links: declaration
             .guests
             .iter()
@@ -218,5 +232,5 @@ fn netvm_vm(
         console: run.console(),
         state: run.state(),
         reconnect: parts.reconnect,
-    })
+    }
 }

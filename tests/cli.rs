@@ -99,6 +99,22 @@ fn a_nic_that_is_not_there_is_refused_with_3_and_nothing_is_touched() {
 }
 
 #[test]
+fn a_cpu_that_is_not_there_is_refused_with_3_and_its_line() {
+    // More CPUs than any machine that runs these tests.
+    let place = Place::new(
+        &DECLARATION.replace("name = \"browser\"", "name = \"browser\"\nlink_cpu = 1023"),
+    );
+    for command in ["check", "plan", "up"] {
+        let output = place.netvm(&[command]);
+        assert_eq!(output.status.code(), Some(3), "{command}: {}", stderr(&output));
+        for word in ["link_cpu = 1023", "netvm::guest::link_cpu_unusable", "netvm.toml:9"] {
+            assert!(stderr(&output).contains(word), "{command}: {word}: {}", stderr(&output));
+        }
+    }
+    assert!(!place.directory.path().join("run/journal").exists());
+}
+
+#[test]
 fn status_and_down_of_nothing_end_with_1_and_recover_with_0() {
     let place = Place::new(DECLARATION);
     for command in ["status", "down"] {

@@ -1,8 +1,18 @@
-//! Flattened device trees (Devicetree Specification 0.4, chapter 5): the NICs that a board describes.
+//! Flattened device trees (Devicetree Specification 0.4): reading, changing, overlays, and the NICs
+//! that a board describes.
 //!
-//! [`survey()`] reads a tree, such as `/sys/firmware/fdt`, and lists its Ethernet controllers with what matters for
-//! giving one to a guest: registers, interrupts, and whether an IOMMU stands in front of it.
+//! On a board the NIC is often a node of the device tree instead of a PCI card. Giving it to a
+//! guest takes two trees: the host's, where the native driver must stay away, and the guest's,
+//! where it must find the NIC.
 
-mod survey;
+pub mod board;
+mod error;
+pub mod overlay;
+pub mod survey;
+pub mod tree;
 
-pub use survey::{PlatformNic, Region, SurveyError, survey};
+pub use board::Board;
+pub use error::TreeError;
+pub use overlay::apply;
+pub use survey::{PlatformNic, Verdict, survey};
+pub use tree::{Index, Tree};

@@ -5,23 +5,22 @@
 //! then actions: see [`Action`].
 #![no_main]
 
-use std::fs::File;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use libfuzzer_sys::fuzz_target;
 use vhost_net_backend::datapath::EndId;
-use vhost_net_backend::datapath::carry::{Carrier, Cutter};
-use vhost_net_backend::datapath::command::{RingId, RingKind, RingSetup};
-use vhost_net_backend::datapath::counters::Counters;
-use vhost_net_backend::datapath::filter::{Filter, Rules};
+use vhost_net_backend::datapath::filter::Rules;
 use vhost_net_backend::datapath::offload::feature;
-use vhost_net_backend::datapath::packet::Packet;
-use vhost_net_backend::datapath::rate::{Limits, Rates};
 use vhost_net_backend::datapath::ring::RingLayout;
 use vhost_net_backend::end::End;
-use vhost_net_backend::end::vhost_user::VhostUserEnd;
 use vhost_net_backend::mac::MacAddr;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+#[path = "../../vhost-net-backend/tests/common/direct.rs"]
+#[allow(dead_code, reason = "tests use more of it")]
+mod direct;
+
+use direct::{Direct, end, setup};
 
 const GUEST: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
 const NETVM: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
@@ -55,8 +54,8 @@ const SECRET: u8 = 0xd7;
 struct Shared {
     guest: Arc<GuestMemoryMmap>,
     netvm: Arc<GuestMemoryMmap>,
-    packet: Packet,
-    cutter: Cutter,
+    /// Made once, as its buffers are large.
+    link: Option<Direct>,
 }
 
 static SHARED: LazyLock<Mutex<Shared>> = LazyLock::new(|| {
@@ -64,8 +63,7 @@ static SHARED: LazyLock<Mutex<Shared>> = LazyLock::new(|| {
     Mutex::new(Shared {
         guest: Arc::new(GuestMemoryMmap::from_ranges(&REGIONS).expect("12 KiB can be mapped")),
         netvm: Arc::new(GuestMemoryMmap::from_ranges(&netvm).expect("192 KiB can be mapped")),
-        packet: Packet::default(),
-        cutter: Cutter::default(),
+        link: None,
     })
 });
 
@@ -113,22 +111,6 @@ fn layout(at: u64, size: u16) -> RingLayout {
     RingLayout { size, descriptors: at, available: at + available, used: at + used }
 }
 
-fn setup(layout: RingLayout, packed: bool, base: u16) -> RingSetup {
-    // Nobody waits for kicks here.
-    let kick = File::open("/dev/null").expect("it is always there").into();
-    RingSetup { layout, packed, base, kick, call: None, error: None }
-}
-
-fn end(memory: &Arc<GuestMemoryMmap>, features: u64, rings: [RingSetup; 2]) -> VhostUserEnd {
-    let mut end = VhostUserEnd::default();
-    end.set_features(VERSION_1 | features);
-    end.set_memory(memory);
-    for (kind, setup) in [RingKind::Receive, RingKind::Transmit].into_iter().zip(rings) {
-        end.start(RingId::new(0, kind).expect("there is a first pair"), setup);
-    }
-    end
-}
-
 /// netvm's rings with all receive buffers available, and its secrets.
 fn prepare_netvm(memory: &GuestMemoryMmap) {
     memory.write_slice(&[SECRET; NETVM_LEN], GuestAddress(0)).expect("it is mapped");
@@ -155,7 +137,7 @@ fuzz_target!(|data: &[u8]| {
     let base = u16::from_le_bytes([base_low, base_high]);
 
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    let Shared { guest, netvm, packet, cutter } = &mut *shared;
+    let Shared { guest, netvm, link } = &mut *shared;
     guest.write_slice(&[0; END as usize], GuestAddress(0)).expect("it is mapped");
     prepare_netvm(netvm);
     let rings = [RECEIVE, TRANSMIT].map(|at| layout(at, size));
@@ -177,14 +159,13 @@ fuzz_target!(|data: &[u8]| {
         dynamic: false,
         lease: None,
     };
-    let (filter, counters) = (Filter::new(&rules, 0), Counters::default());
-    let mut link = Link {
-        ends: [end(guest, features, rings), end(netvm, 0, own)].map(End::VhostUser),
-        filter,
-        rates: Rates::new(&Limits::default()),
-        counters,
-        packet,
-        cutter,
+    let ends = [end(guest, VERSION_1 | features, rings), end(netvm, VERSION_1, own)];
+    let link = match link {
+        Some(link) => {
+            link.restart(ends, &rules);
+            link
+        }
+        None => link.insert(Direct::of(ends, &rules)),
     };
     let (mut seen, mut sent) = (0, 0);
     while let Some(action) = Action::next(&mut data) {
@@ -230,41 +211,6 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
-
-struct Link<'a> {
-    ends: [End; 2],
-    filter: Filter,
-    rates: Rates,
-    counters: Counters,
-    packet: &'a mut Packet,
-    cutter: &'a mut Cutter,
-}
-
-impl Link<'_> {
-    fn turn(&mut self, from: EndId) {
-        let [guest, netvm] = &mut self.ends;
-        let (source, target) = match from {
-            EndId::Guest => (guest, netvm),
-            EndId::Netvm => (netvm, guest),
-        };
-        let mut carrier = Carrier {
-            from,
-            filter: &mut self.filter,
-            rates: &mut self.rates,
-            packet: self.packet,
-            cutter: self.cutter,
-            counters: &self.counters,
-            now: 0,
-            patient: false,
-        };
-        if let Some(source) = source.source(0) {
-            source.carry(&mut carrier, target.sink(0));
-        }
-        for end in &mut self.ends {
-            end.settle();
-        }
-    }
-}
 
 /// netvm puts a frame into its transmit ring.
 fn offer(netvm: &GuestMemoryMmap, number: u16, len: usize) {

@@ -1,5 +1,6 @@
 //! The command line: what can be typed. What it does is in the module named after each command.
 
+pub mod dt;
 pub mod run;
 
 use std::path::PathBuf;
@@ -238,6 +239,12 @@ pub enum Command {
         /// What to measure
         #[command(flatten)]
         options: crate::bench::Options,
+    },
+    /// Look at device trees: NICs of boards, and overlays that give one to a guest; changes nothing
+    Dt {
+        /// What to do
+        #[command(subcommand)]
+        command: dt::DtCommand,
     },
     /// Print the JSON schema of the declaration
     Schema,

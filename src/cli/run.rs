@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
+use rustix::thread::CpuSet;
 use vmm_plugin::host::effects::LiveHost;
 use vmm_plugin::host::recovery;
 use vmm_plugin::host::sysfs::Sysfs;
 
 use super::{Cli, Command, ImageCommand, Target};
-use crate::declaration::{self, Declaration, Scenario};
+use crate::declaration::{self, Declaration, Parsed, Scenario};
 use crate::exit::Exit;
 use crate::prepare::{Options, Prepared, prepare};
 use crate::run::control;
@@ -57,7 +58,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Command::Status { json, svg, watch } => status(&run, json, svg, watch),
         Command::Recover { json } => recover(&run, json),
         Command::Flags { guest, declaration, vmm, memory, json } => {
-            let declaration = load(&declaration.path)?;
+            let declaration = load(&declaration.path)?.declaration;
             flags::print_flags(&declaration, &run, &guest, vmm, memory.as_deref(), json)
         }
         Command::Image { command: ImageCommand::Build { image: directory, kernel, modules } } => {
@@ -68,6 +69,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Demo { out, cache, vmm } => demo::demo(&out, &cache, vmm),
         Command::Bench { options } => crate::bench::bench(&options),
+        Command::Dt { command } => crate::dt::run(command),
         Command::Schema => print(&declaration::schema()),
         Command::Completions { shell } => {
             let mut out = Vec::new();
@@ -104,17 +106,29 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<Exit, Failure> {
     print(&format!("{text}\n"))
 }
 
-fn load(path: &Path) -> Result<Declaration, Failure> {
+fn load(path: &Path) -> Result<Parsed, Failure> {
     let parsed = declaration::load(path)
         .map_err(|error| Failure { exit: Exit::Declaration, report: miette::Report::new(error) })?;
     if !parsed.warnings.is_empty() {
-        eprintln!("{:?}", miette::Report::new(parsed.warnings));
+        eprintln!("{:?}", miette::Report::new(parsed.warnings.clone()));
     }
-    Ok(parsed.declaration)
+    Ok(parsed)
+}
+
+/// Refuses links on CPUs that they could not run on: they inherit what this process may use.
+fn check_cpus(parsed: &Parsed) -> Result<(), Failure> {
+    let usable = rustix::thread::sched_getaffinity(None)
+        .map_err(|error| Failure::new(Exit::Failed, std::io::Error::from(error)))?;
+    let is_usable = |cpu: u16| usize::from(cpu) < CpuSet::MAX_CPU && usable.is_set(cpu.into());
+    parsed
+        .check_cpus(is_usable)
+        .map_err(|findings| Failure { exit: Exit::Refused, report: miette::Report::new(findings) })
 }
 
 fn look(run: &RunDir, target: &Target) -> Result<(Declaration, Prepared, Sysfs), Failure> {
-    let declaration = load(&target.declaration.path)?;
+    let parsed = load(&target.declaration.path)?;
+    check_cpus(&parsed)?;
+    let declaration = parsed.declaration;
     let sysfs = Sysfs::new("/");
     let overrides = target.overrides.into();
     let options = Options { run, image_dir: &target.image.path, overrides: &overrides };

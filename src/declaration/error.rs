@@ -107,7 +107,7 @@ impl Diagnostic for Problem {
 /// All findings about one file, as a single report that shows the lines in question.
 ///
 /// Print it with `{:?}` of [`miette::Report`], or walk [`Findings::problems`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Findings {
     source: NamedSource<String>,
     problems: Vec<Problem>,
@@ -117,6 +117,11 @@ impl Findings {
     pub(super) fn new(name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| (!problem.is_error(), problem.span().start));
         Findings { source: NamedSource::new(name, text.to_owned()).with_language("toml"), problems }
+    }
+
+    /// Other findings about the same file.
+    pub(super) fn with(&self, problems: Vec<Problem>) -> Self {
+        Findings::new(self.source.name(), self.source.inner(), problems)
     }
 
     /// Errors first, then warnings, each in the order of the file.

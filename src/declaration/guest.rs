@@ -47,7 +47,8 @@ pub struct Guest {
     pub user: Option<u32>,
     /// What its link carries in a second.
     pub rate: Rate,
-    /// CPU that its link runs on; `None`: any.
+    /// CPU that its link runs on; `None`: any. Whether the host has it is not known here: see
+    /// [`Parsed::check_cpus`](super::Parsed::check_cpus).
     pub link_cpu: Option<u16>,
     /// Whether it is a spare link.
     pub spare: bool,
@@ -69,6 +70,11 @@ impl Draft {
     /// The name with its place, if it is right.
     pub(super) fn name(&self) -> Option<&At<HostName>> {
         self.name.good()
+    }
+
+    /// The CPU of its link with its place, if it is one.
+    pub(super) fn link_cpu(&self) -> Option<&At<u16>> {
+        self.link_cpu.good()
     }
 
     /// The fixed address, if it is right.

@@ -19,6 +19,7 @@
 
 mod at;
 mod check;
+mod cpu;
 mod error;
 mod guest;
 mod mac;
@@ -162,6 +163,8 @@ pub struct Parsed {
     pub declaration: Declaration,
     /// Warnings, possibly none.
     pub warnings: Findings,
+    /// Where guests' links are given a CPU: see [`Parsed::check_cpus`].
+    cpus: Vec<At<u16>>,
 }
 
 /// Reads and validates the file at `path`.
@@ -194,13 +197,16 @@ pub fn parse(name: &str, text: &str) -> Result<Parsed, Findings> {
     let failed = check.has_errors();
     let findings = Findings::new(name, text, check.problems);
     match declaration {
-        Some(declaration) if !failed => Ok(Parsed { declaration, warnings: findings }),
+        Some((declaration, cpus)) if !failed => {
+            Ok(Parsed { declaration, warnings: findings, cpus })
+        }
         _ => Err(findings),
     }
 }
 
-/// Looks at everything, whatever is wrong, so that all of it is reported.
-fn validate(check: &mut Check, raw: &RawDeclaration) -> Option<Declaration> {
+/// Looks at everything, whatever is wrong, so that all of it is reported. Returns the CPUs in it
+/// besides.
+fn validate(check: &mut Check, raw: &RawDeclaration) -> Option<(Declaration, Vec<At<u16>>)> {
     let root = 0..0;
     let scenario = check.plain(&root, "scenario", raw.scenario.as_ref());
     let scenario = check.required(
@@ -233,7 +239,8 @@ fn validate(check: &mut Check, raw: &RawDeclaration) -> Option<Declaration> {
     pool::check_capacity(check, raw, &drafts, names.spare_links, network.as_ref());
     check_scenario(check, raw, scenario.good());
     let netvm = netvm?;
-    Some(Declaration {
+    let cpus = drafts.iter().filter_map(|draft| draft.link_cpu().cloned()).collect();
+    let declaration = Declaration {
         scenario: scenario.optional()??,
         guests: finish_guests(drafts, spare_links.or(0)?, &netvm)?,
         netvm,
@@ -242,7 +249,8 @@ fn validate(check: &mut Check, raw: &RawDeclaration) -> Option<Declaration> {
         uplink: uplink?,
         allows: allows?,
         forwards: forwards?,
-    })
+    };
+    Some((declaration, cpus))
 }
 
 /// What the scenario needs, and what has no effect in it.

@@ -155,6 +155,7 @@ impl Machine {
         match step {
             Step::Directory { path } => self.directory(path),
             Step::File { path, contents } => self.file(path, contents.as_bytes()),
+            Step::Overlay(overlay) => self.file(&overlay.path, &overlay.dtb),
             Step::Fifo { path, owner } => self.fifo(path, *owner),
             Step::Listen { path, owner } => self.listen(path, *owner),
             Step::Initramfs { image, files, path } => {

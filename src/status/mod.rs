@@ -1,7 +1,7 @@
 //! What `netvm status` tells, and how it is gathered from the parts.
 
 mod report;
-mod svg;
+pub(crate) mod svg;
 mod table;
 
 use std::net::Ipv4Addr;

@@ -83,7 +83,14 @@ impl Display for Drawing {
     }
 }
 
-fn wire(f: &mut fmt::Formatter<'_>, from: usize, to: usize, y: usize, up: bool) -> fmt::Result {
+/// A line from one box to the next, dashed if it is not `up`.
+pub(crate) fn wire(
+    f: &mut fmt::Formatter<'_>,
+    from: usize,
+    to: usize,
+    y: usize,
+    up: bool,
+) -> fmt::Result {
     let (colour, dash) = if up { ("#1f2933", "none") } else { ("#c0392b", "4 4") };
     writeln!(
         f,
@@ -91,7 +98,8 @@ fn wire(f: &mut fmt::Formatter<'_>, from: usize, to: usize, y: usize, up: bool) 
     )
 }
 
-fn card(
+/// A box with lines of text, the first bold.
+pub(crate) fn card(
     f: &mut fmt::Formatter<'_>,
     (x, y, width, height): (usize, usize, usize, usize),
     fill: &str,
@@ -114,7 +122,8 @@ fn card(
     Ok(())
 }
 
-fn escape(text: &str) -> String {
+/// Text as it may stand in an SVG.
+pub(crate) fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match c {
             '<' => out.push_str("&lt;"),

@@ -17,6 +17,9 @@ use common::{GUEST, NETVM, frame};
 use vhost_net_backend::datapath::EndId;
 
 const RING: u16 = 256;
+/// Where an IPv4 packet in a frame has its protocol.
+const PROTOCOL: usize = 14 + 9;
+const UDP: u8 = 17;
 /// Frames posted between two turns.
 const BATCH: u16 = 64;
 
@@ -24,7 +27,8 @@ const BATCH: u16 = 64;
 fn run(features: u64, len: usize, rounds: u32) -> Duration {
     let (mut guest, mut netvm) = (Guest::new(features, RING), Guest::new(features, RING));
     let mut link = Direct::new(&guest, &netvm);
-    let frame = frame(NETVM, GUEST, len, 1);
+    let mut frame = frame(NETVM, GUEST, len, 1);
+    frame[PROTOCOL] = UDP;
     let mut time = Duration::ZERO;
     for _ in 0..rounds {
         netvm.fill_rx();

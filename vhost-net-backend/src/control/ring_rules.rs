@@ -47,10 +47,18 @@ impl RingRules {
     /// SET_VRING_BASE. Returns the 16 bits that the library gets.
     ///
     /// For a split ring that is the next entry of the available ring. For a packed ring the number
-    /// has two halves: where the device reads next, and where it writes next, each with its wrap
-    /// counter in the highest bit. A link uses all it has read before it stops, so both are equal;
-    /// after a crash of the link what was read and not used is read again, so the second counts.
-    /// Frontends that know 16 bits only leave it zero.
+    /// has two halves, each with its wrap counter in the highest bit: bits 0 to 15 are where the
+    /// device reads next, bits 16 to 31 where it writes next (vhost-user, "Vring descriptor indices
+    /// for packed virtqueues"). A link uses all it has read before it stops, and so do DPDK and
+    /// QEMU's own devices: both halves are equal. If they are not, what was read and not used is
+    /// read again, so the second counts.
+    ///
+    /// Frontends that know 16 bits only (those on the vhost crate) leave it zero. Zero is a place
+    /// too, slot 0 in an even lap. But then an equal first half is zero as well, and it makes no
+    /// difference; and a first half that differs is more likely to be from such a frontend than
+    /// from a device that stopped in between.
+    ///
+    /// A base may be out of date: see `docs/adr/0007-rings-of-our-own.md`.
     pub fn set_base(&mut self, base: u32, packed: bool) -> Result<u16, Refusal> {
         if !packed {
             self.packed_base = None;

@@ -53,14 +53,6 @@ impl RingContext {
         self.placement.set_log(self.end, log.as_ref());
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = log;
     }
-
-    /// Marks what a session thread has written to the guest's memory.
-    pub fn mark(&self, guest_address: u64, len: u64) {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = &*log {
-            log.mark(guest_address, len);
-        }
-    }
 }
 
 /// What a ring is for.

@@ -214,10 +214,12 @@ impl WorkerHandle {
         })
     }
 
+    /// The flag comes last: a worker that sees it, and takes the wake-up back, must not be woken by
+    /// it afterwards, with nothing to tell it why (`tests/ordering`).
     fn wake(&self) {
-        self.pending.store(true, Release);
         // Full means a wake-up is pending already.
         let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+        self.pending.store(true, Release);
     }
 }
 

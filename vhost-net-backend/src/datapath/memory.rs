@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
+use super::header::{HEADER_LEN, HeaderWords};
 use super::log::DirtyLog;
-use super::sys::{Atomic, Mapping, Shared};
+use super::sys::{Atomic, Bytes, Mapping, Shared};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -42,8 +43,28 @@ impl Region {
     }
 }
 
+/// A region, for quick lookups.
+#[derive(Clone, Copy, Debug)]
+pub struct Area {
+    start: u64,
+    len: u64,
+    region: u32,
+}
+
+impl Area {
+    /// The `len` bytes at `address`, if there are any and all are in this region.
+    #[inline]
+    pub fn segment(&self, address: u64, len: u32) -> Option<Segment> {
+        let offset = address.wrapping_sub(self.start);
+        if offset >= self.len || u64::from(len) > self.len - offset || len == 0 {
+            return None;
+        }
+        Some(Segment { region: self.region, len, offset: usize::try_from(offset).ok()? })
+    }
+}
+
 /// A piece of guest memory within one region, checked to be mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
     region: u32,
     /// Bytes.
@@ -145,8 +166,24 @@ impl Memory {
         self.locate(address, len, |_| ()).is_some()
     }
 
+    /// The region of the last address that was looked up, as if a segment began with its first
+    /// byte: for those who look up many addresses in a row.
+    #[inline]
+    pub fn recent(&self) -> Option<Area> {
+        let index = self.last.load(Ordering::Relaxed);
+        let region = self.regions.get(index)?;
+        #[expect(clippy::cast_possible_truncation, reason = "there are at most 509 regions")]
+        Some(Area { start: region.start, len: region.len, region: index as u32 })
+    }
+
+    #[inline]
     fn mapping(&self, segment: &Segment) -> Option<&Mapping> {
         Some(&self.regions.get(segment.region as usize)?.mapping)
+    }
+
+    #[inline]
+    fn bytes(&self, segment: &Segment) -> Option<Bytes<'_>> {
+        self.mapping(segment)?.bytes(segment.offset, segment.len())
     }
 
     /// The guest address of a segment's first byte.
@@ -158,13 +195,38 @@ impl Memory {
     /// Fills `to` from `segment`, beginning `skip` bytes into it.
     #[inline]
     pub fn read(&self, segment: &Segment, skip: usize, to: &mut [u8]) -> Option<()> {
-        self.mapping(segment)?.read(segment.offset.checked_add(skip)?, to)
+        self.bytes(segment)?.read(skip, to)
+    }
+
+    /// The virtio-net header that `segment` begins with; the bytes behind it fill `to`.
+    #[inline]
+    pub fn read_frame(&self, segment: &Segment, to: &mut [u8]) -> Option<HeaderWords> {
+        let bytes = self.bytes(segment)?;
+        bytes.read(HEADER_LEN, to)?;
+        Some(HeaderWords::parse(bytes.read_array(0)?, bytes.read_array(8)?))
     }
 
     /// Writes `from` to `segment`, beginning `skip` bytes into it.
     #[inline]
     pub fn write(&self, segment: &Segment, skip: usize, from: &[u8]) -> Option<()> {
-        self.mapping(segment)?.write(segment.offset.checked_add(skip)?, from)?;
+        self.bytes(segment)?.write(skip, from)?;
+        self.mark_segment(segment);
+        Some(())
+    }
+
+    /// Writes a virtio-net header to the beginning of `segment`, and `from` behind it.
+    ///
+    /// A header that is there already is left alone: most are the same, and many drivers have them
+    /// in a cache line of their own, which both CPUs can keep as long as neither writes to it.
+    #[inline]
+    pub fn write_frame(&self, segment: &Segment, header: HeaderWords, from: &[u8]) -> Option<()> {
+        let bytes = self.bytes(segment)?;
+        bytes.write(HEADER_LEN, from)?;
+        if HeaderWords::parse(bytes.read_array(0)?, bytes.read_array(8)?) != header {
+            let (first, second) = header.to_bytes();
+            bytes.write(0, &first)?;
+            bytes.write(8, &second)?;
+        }
         self.mark_segment(segment);
         Some(())
     }
@@ -189,10 +251,12 @@ impl Memory {
     /// are among the first `len` bytes.
     #[inline]
     pub fn prefetch(&self, segment: &Segment, len: usize, to_write: bool) {
-        if let Some(mapping) = self.mapping(segment) {
-            for line in [0, LINE, 2 * LINE] {
+        if let Some(bytes) = self.bytes(segment) {
+            // See `write_frame`.
+            bytes.prefetch(0, to_write && !bytes.starts_line(HEADER_LEN));
+            for line in [LINE, 2 * LINE] {
                 if line < len {
-                    mapping.prefetch(segment.offset.wrapping_add(line), to_write);
+                    bytes.prefetch(line, to_write);
                 }
             }
         }
@@ -200,9 +264,9 @@ impl Memory {
 
     /// Brings the lines of `segment` closer that lie behind those, up to `len` bytes.
     pub fn prefetch_tail(&self, segment: &Segment, len: usize, to_write: bool) {
-        if let Some(mapping) = self.mapping(segment) {
+        if let Some(bytes) = self.bytes(segment) {
             for line in (3 * LINE..len.min(segment.len()).min(MAX_AHEAD)).step_by(LINE) {
-                mapping.prefetch(segment.offset.wrapping_add(line), to_write);
+                bytes.prefetch(line, to_write);
             }
         }
     }

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod notify;
 pub mod offload;
 pub mod packet;
+pub mod patience;
 pub mod pause;
 pub mod rate;
 pub mod ring;

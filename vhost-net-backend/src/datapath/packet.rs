@@ -5,11 +5,9 @@
 //! where it is, and is copied once, straight into the receiver's buffers, unless somebody needs to
 //! look at it first: then it is [pulled](Packet::pull) in.
 
-use zerocopy::FromBytes;
-
 use super::carry::Outgoing;
 use super::drop_reason::DropReason;
-use super::header::{HEADER_LEN, VirtioNetHeader};
+use super::header::{HEADER_LEN, HeaderWords, LEGACY_HEADER_LEN};
 use super::memory::{Memory, Segment};
 
 /// Bytes of a frame that are copied into private memory in any case.
@@ -34,7 +32,7 @@ pub struct Tail<'a> {
 pub struct Packet {
     /// Room for a header, and behind it a frame.
     bytes: Box<[u8]>,
-    header: VirtioNetHeader,
+    header: HeaderWords,
     /// Length of the frame.
     len: usize,
     /// Bytes of it that are private.
@@ -47,7 +45,7 @@ impl Default for Packet {
     fn default() -> Self {
         Self {
             bytes: vec![0; HEADER_LEN + MAX_FRAME + 1].into_boxed_slice(),
-            header: VirtioNetHeader::default(),
+            header: HeaderWords::default(),
             len: 0,
             private: 0,
             next: (0, 0),
@@ -72,22 +70,22 @@ impl Packet {
         if self.len > MAX_FRAME {
             return Err(DropReason::FrameLong);
         }
-        // The header is put so that the frame behind it starts where it always does.
-        let start = HEADER_LEN.wrapping_sub(header_len);
         self.private = self.len.min(LEAD);
         let end = HEADER_LEN.wrapping_add(self.private);
-        let lead = self.bytes.get_mut(start..end).ok_or(DropReason::HeaderShort)?;
-        match segments.first() {
+        if header_len == HEADER_LEN
+            && let Some(first) = segments.first()
+            && first.len() >= end
+        {
             // Nearly always.
-            Some(first) if first.len() >= lead.len() => {
-                self.next = (0, lead.len());
-                memory.read(first, 0, lead)
-            }
-            _ => self.copy(memory, segments, start, end),
+            self.next = (0, end);
+            let lead = self.bytes.get_mut(HEADER_LEN..end).ok_or(DropReason::HeaderShort)?;
+            self.header = memory.read_frame(first, lead).ok_or(DropReason::HeaderShort)?;
+            return Ok(());
         }
-        .ok_or(DropReason::HeaderShort)?;
-        let header = self.bytes.get(start..).and_then(|bytes| bytes.first_chunk::<10>());
-        self.header = header.map(VirtioNetHeader::of_legacy).unwrap_or_default();
+        // The header is put so that the frame behind it starts where it always does.
+        let start = HEADER_LEN.wrapping_sub(header_len);
+        self.copy(memory, segments, start, end).ok_or(DropReason::HeaderShort)?;
+        self.header = self.bytes.get(start..).map(legacy_header).unwrap_or_default();
         Ok(())
     }
 
@@ -142,8 +140,7 @@ impl Packet {
         if self.len > MAX_FRAME {
             return Err(DropReason::FrameLong);
         }
-        let header = self.bytes.first_chunk::<10>();
-        self.header = header.map(VirtioNetHeader::of_legacy).unwrap_or_default();
+        self.header = legacy_header(&self.bytes);
         Ok(())
     }
 
@@ -153,14 +150,14 @@ impl Packet {
         if let Some(space) = self.bytes.get_mut(HEADER_LEN..HEADER_LEN + frame.len()) {
             space.copy_from_slice(frame);
         }
-        self.header = VirtioNetHeader::default();
+        self.header = HeaderWords::default();
         self.len = frame.len();
         self.private = frame.len();
     }
 
-    /// The header the frame came with, without `num_buffers`.
-    pub const fn header(&self) -> &VirtioNetHeader {
-        &self.header
+    /// The header the frame came with; its `num_buffers` means nothing.
+    pub const fn header(&self) -> HeaderWords {
+        self.header
     }
 
     /// Length of the frame, Ethernet header included.
@@ -207,7 +204,7 @@ impl Packet {
     #[inline]
     pub fn outgoing<'a>(
         &'a mut self,
-        header: &VirtioNetHeader,
+        header: HeaderWords,
         source: Option<(&'a Memory, &'a [Segment])>,
     ) -> Outgoing<'a> {
         let (index, skip) = self.next;
@@ -216,25 +213,15 @@ impl Packet {
             source.map(|(memory, segments)| (memory, segments.get(index..).unwrap_or_default()));
         let len = self.len;
         let lead = self.bytes.get_mut(..HEADER_LEN.wrapping_add(self.private)).unwrap_or_default();
-        if let Some(room) = lead.first_chunk_mut::<HEADER_LEN>() {
-            *room = (*header).to_bytes();
-        }
-        Outgoing { lead, tail: Tail { source, skip }, len }
+        Outgoing { header, lead, tail: Tail { source, skip }, len }
     }
 }
 
-impl VirtioNetHeader {
-    /// From the ten bytes that every driver writes.
-    fn of_legacy(bytes: &[u8; 10]) -> Self {
-        let mut whole = [0; HEADER_LEN];
-        if let Some(start) = whole.first_chunk_mut::<10>() {
-            *start = *bytes;
-        }
-        Self::read_from_bytes(&whole).unwrap_or_default()
-    }
-
-    /// The bytes as they go to the driver.
-    fn to_bytes(self) -> [u8; HEADER_LEN] {
-        zerocopy::transmute!(self)
+/// A header of which only the ten bytes count that every driver writes.
+fn legacy_header(bytes: &[u8]) -> HeaderWords {
+    let first = bytes.first_chunk().copied().unwrap_or_default();
+    match bytes.get(8..LEGACY_HEADER_LEN) {
+        Some(&[low, high]) => HeaderWords::parse(first, [low, high, 0, 0]),
+        _ => HeaderWords::default(),
     }
 }

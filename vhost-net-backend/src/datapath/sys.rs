@@ -5,6 +5,7 @@
 //! and written as atomics, all else is copied as plain bytes.
 #![expect(unsafe_code, reason = "guest memory is reached by pointers")]
 
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -36,6 +37,7 @@ impl Mapping {
     }
 
     /// Where `len` bytes from `at` begin, if they lie in the mapping.
+    #[inline]
     fn at(&self, at: usize, len: usize) -> Option<NonNull<u8>> {
         let end = at.checked_add(len)?;
         if end > self.len {
@@ -45,24 +47,11 @@ impl Mapping {
         Some(unsafe { self.base.add(at) })
     }
 
-    /// Fills `to` from the bytes at `at`.
-    pub(super) fn read(&self, at: usize, to: &mut [u8]) -> Option<()> {
-        let from = self.at(at, to.len())?;
-        // SAFETY: `at` checked that `to.len()` bytes from `from` are mapped, and `memory` keeps
-        // them so; `to` is private memory, so the two do not overlap.
-        unsafe { from.copy_to_nonoverlapping(NonNull::from(&mut *to).cast(), to.len()) };
-        // What is read from `to` later must not be fetched from the guest again.
-        compiler_fence(Ordering::SeqCst);
-        Some(())
-    }
-
-    /// Writes `from` to `at`.
-    pub(super) fn write(&self, at: usize, from: &[u8]) -> Option<()> {
-        let to = self.at(at, from.len())?;
-        // SAFETY: `at` checked that `from.len()` bytes at `to` are mapped, writable as all guest
-        // memory is, and `memory` keeps them so; `from` is private memory, so they do not overlap.
-        unsafe { to.copy_from_nonoverlapping(NonNull::from(from).cast(), from.len()) };
-        Some(())
+    /// The `len` bytes at `at`, if they lie in the mapping.
+    #[inline]
+    pub(super) fn bytes(&self, at: usize, len: usize) -> Option<Bytes<'_>> {
+        let first = self.at(at, len)?;
+        Some(Bytes { first, len, _mapping: PhantomData })
     }
 
     /// Copies `len` bytes at `at` to `to_at` in `to`.
@@ -75,33 +64,139 @@ impl Mapping {
         Some(())
     }
 
-    /// Brings the line at `at` closer, to be read or written.
-    #[inline]
-    pub(super) fn prefetch(&self, at: usize, to_write: bool) {
-        #[cfg(target_arch = "x86_64")]
-        if at < self.len {
-            use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
-            let line = self.base.as_ptr().wrapping_add(at).cast();
-            // SAFETY: a prefetch never faults; SSE is part of x86-64, and a processor without
-            // PREFETCHW takes it for a NOP.
-            unsafe {
-                if to_write {
-                    _mm_prefetch::<_MM_HINT_ET0>(line);
-                } else {
-                    _mm_prefetch::<_MM_HINT_T0>(line);
-                }
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (at, to_write);
-    }
-
     /// `count` consecutive atomics at `at`, kept mapped by the result; `None` if they are not all
     /// in this mapping or not aligned.
     pub(super) fn shared<A: Atomic>(&self, at: usize, count: usize) -> Option<Shared<A>> {
         let first = self.at(at, count.checked_mul(size_of::<A>())?)?.cast::<A>();
         first.is_aligned().then(|| Shared { first, count, _memory: Arc::clone(&self.memory) })
     }
+}
+
+/// Bytes of a mapping.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bytes<'a> {
+    first: NonNull<u8>,
+    len: usize,
+    _mapping: PhantomData<&'a Mapping>,
+}
+
+impl Bytes<'_> {
+    /// Where `len` bytes from `at` begin, if there are so many.
+    #[inline]
+    fn at(self, at: usize, len: usize) -> Option<NonNull<u8>> {
+        if at > self.len || len > self.len - at {
+            return None;
+        }
+        // SAFETY: `at` is at most `self.len`, so the result is within the mapping or one past it.
+        Some(unsafe { self.first.add(at) })
+    }
+
+    /// Fills `to` from the bytes at `at`.
+    #[inline]
+    pub(super) fn read(self, at: usize, to: &mut [u8]) -> Option<()> {
+        let from = self.at(at, to.len())?;
+        // SAFETY: `to.len()` bytes from `from` are among these, which were checked to be mapped and
+        // are kept so; `to` is private memory, so the two do not overlap.
+        unsafe { copy(from, NonNull::from(&mut *to).cast(), to.len()) };
+        // What is read from `to` later must not be fetched from the guest again.
+        compiler_fence(Ordering::SeqCst);
+        Some(())
+    }
+
+    /// The `N` bytes at `at`.
+    #[inline]
+    pub(super) fn read_array<const N: usize>(self, at: usize) -> Option<[u8; N]> {
+        let from = self.at(at, N)?;
+        // SAFETY: `N` bytes from `from` are among these, which were checked to be mapped and are
+        // kept so; an array of bytes has no alignment.
+        let array = unsafe { from.cast::<[u8; N]>().read() };
+        compiler_fence(Ordering::SeqCst);
+        Some(array)
+    }
+
+    /// Writes `from` to `at`.
+    #[inline]
+    pub(super) fn write(self, at: usize, from: &[u8]) -> Option<()> {
+        let to = self.at(at, from.len())?;
+        // SAFETY: `from.len()` bytes at `to` are among these, which were checked to be mapped,
+        // writable as all guest memory is, and are kept so; `from` is private memory, so they do
+        // not overlap.
+        unsafe { copy(NonNull::from(from).cast(), to, from.len()) };
+        Some(())
+    }
+
+    /// Whether the byte at `at` is the first of a cache line.
+    #[inline]
+    pub(super) fn starts_line(self, at: usize) -> bool {
+        self.first.as_ptr().wrapping_add(at).addr().is_multiple_of(64)
+    }
+
+    /// Brings the line at `at` closer, to be read or written.
+    #[inline]
+    pub(super) fn prefetch(self, at: usize, to_write: bool) {
+        if at < self.len {
+            prefetch(self.first.as_ptr().wrapping_add(at), to_write);
+        }
+    }
+}
+
+/// Bytes that are copied without a call.
+const FEW: usize = 256;
+
+/// Copies `len` bytes.
+///
+/// A few are copied in pieces whose places and sizes depend on `len` alone. A frame's first bytes
+/// are written to private memory and read from there soon after, often before they have left the
+/// processor's store buffer: it hands over only what was stored in one piece, and else waits until
+/// everything before it has been written, which for a guest's memory is long.
+///
+/// # Safety
+/// `len` bytes at `from` are readable and `len` bytes at `to` writable, and they do not overlap.
+#[inline(always)]
+unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
+    if len >= FEW {
+        // SAFETY: as the caller guarantees.
+        unsafe { from.copy_to_nonoverlapping(to, len) };
+        return;
+    }
+    let mut at = 0;
+    macro_rules! pieces {
+        ($($size:literal)*) => {$(
+            if len & $size != 0 {
+                // SAFETY: the sizes of the pieces, each a bit of `len`, add up to `len`, so all of
+                // them lie within the bytes that the caller vouches for. Arrays of bytes have no
+                // alignment.
+                unsafe {
+                    let piece = from.add(at).cast::<[u8; $size]>().read();
+                    to.add(at).cast::<[u8; $size]>().write(piece);
+                }
+                at += $size;
+            }
+        )*};
+    }
+    pieces!(128 64 32 16 8 4 2 1);
+    debug_assert_eq!(at, len);
+}
+
+/// Brings the line at `address` closer, to be read or written.
+#[inline]
+fn prefetch(address: *const u8, to_write: bool) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+        let line = address.cast();
+        // SAFETY: a prefetch never faults, whatever the address; SSE is part of x86-64, and a
+        // processor without PREFETCHW takes it for a NOP.
+        unsafe {
+            if to_write {
+                _mm_prefetch::<_MM_HINT_ET0>(line);
+            } else {
+                _mm_prefetch::<_MM_HINT_T0>(line);
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (address, to_write);
 }
 
 /// What rings are made of: integers, and pairs of them.
@@ -139,6 +234,14 @@ impl<A: Atomic> Shared<A> {
         // keeps them so for the lifetime of `self`, which bounds the reference. Every bit pattern
         // is a valid atomic, and others change it only as if by atomic accesses.
         unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.count) }
+    }
+
+    /// Brings the line closer that the element at `index` is in, to be read or written.
+    #[inline]
+    pub(super) fn prefetch(&self, index: usize, to_write: bool) {
+        if index < self.count {
+            prefetch(self.first.as_ptr().wrapping_add(index).cast(), to_write);
+        }
     }
 
     /// The element at `index`, if there is one.

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::epoll;
 use rustix::thread::sched_yield;
@@ -22,15 +22,12 @@ use super::command::{Command, Pending, Request, Requests};
 use super::counters::{Counters, Tally};
 use super::filter::Filter;
 use super::packet::Packet;
+use super::patience::Patience;
 use super::pause::Pause;
 use super::rate::{Limits, Rates};
 use crate::end::End;
 use crate::link_state::LinkState;
 use crate::mac::MacAddr;
-
-/// How long frames wait for receive buffers before they are dropped. A driver that is a little late
-/// loses nothing; one that offers none holds its peer up for this long once.
-const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Events taken from the kernel at once. They only wake the worker, which then looks everywhere.
 const EVENTS: usize = 8;
@@ -51,8 +48,8 @@ pub struct Worker {
     epoll: OwnedFd,
     packet: Packet,
     cutter: Cutter,
-    /// Since when the frames of each end wait for receive buffers of the other.
-    starved: [Option<Instant>; 2],
+    /// Of the frames of each end, which wait for receive buffers of the other.
+    patience: [Patience; 2],
     pause: Pause,
 }
 
@@ -84,7 +81,7 @@ impl Worker {
             epoll,
             packet: Packet::default(),
             cutter: Cutter::default(),
-            starved: [None; 2],
+            patience: Default::default(),
             pause: Pause::default(),
         };
         for end in [EndId::Guest, EndId::Netvm] {
@@ -129,7 +126,7 @@ impl Worker {
 
     /// Moves frames from one end to the other, within the budget. Returns whether there were any.
     fn turn(&mut self, from: EndId, now: Instant) -> bool {
-        let waiting = &mut self.starved[from.index()];
+        let patience = &mut self.patience[from.index()];
         let [guest, netvm] = &mut self.ends;
         let (source, target) = match from {
             EndId::Guest => (guest, netvm),
@@ -143,28 +140,24 @@ impl Worker {
             cutter: &mut self.cutter,
             counters: &self.counters,
             now: u64::try_from((now - self.start).as_nanos()).unwrap_or(u64::MAX),
-            patient: waiting.is_none_or(|since| now - since < PATIENCE),
+            patient: true,
         };
         let mut frames = 0;
         for index in 0..source.sources() {
             let Some(ready) = source.source(index) else {
                 continue;
             };
+            carrier.patient = patience.may_wait(index, now);
             let turn = ready.carry(&mut carrier, target.sink(index));
             frames += turn.frames;
-            if turn.delivered > 0 {
-                *waiting = None;
-            }
-            if turn.starved {
-                waiting.get_or_insert(now);
-            }
+            patience.note(index, &turn, now);
         }
         frames > 0
     }
 
     /// Whether frames wait for receive buffers, and may.
     fn is_waiting(&self, now: Instant) -> bool {
-        self.starved.iter().flatten().any(|since| now - *since < PATIENCE)
+        self.patience.iter().any(|patience| patience.is_waiting(now))
     }
 
     /// Ends a turn at both ends.

@@ -5,7 +5,7 @@ pub mod source;
 pub mod tap;
 pub mod vhost_user;
 
-mod port;
+pub(crate) mod port;
 #[path = "sys.rs"]
 mod sys;
 
@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::datapath::carry::{Carrier, Nowhere, Sink, Source, Turn};
 use crate::datapath::drop_reason::DropReason;
-use crate::datapath::header::VirtioNetHeader;
+use crate::datapath::header::HeaderWords;
 use crate::datapath::packet::Packet;
 use crate::datapath::ring::packed::PackedRing;
 use crate::datapath::ring::split::SplitRing;
@@ -71,14 +71,14 @@ impl AnySink<'_> {
     /// Delivers a frame of the link's own.
     pub fn give(self, packet: &mut Packet) -> Result<(), DropReason> {
         fn give<T: Sink>(mut sink: T, packet: &mut Packet) -> Result<(), DropReason> {
-            sink.deliver(packet.outgoing(&VirtioNetHeader::default(), None))?;
+            sink.deliver(packet.outgoing(HeaderWords::default(), None))?;
             sink.publish();
             Ok(())
         }
         match self {
             Self::Split(sink) => give(sink, packet),
             Self::Packed(sink) => give(sink, packet),
-            Self::Tap(tap) => tap.deliver(packet.outgoing(&VirtioNetHeader::default(), None)),
+            Self::Tap(tap) => tap.deliver(packet.outgoing(HeaderWords::default(), None)),
             Self::Nowhere => give(Nowhere, packet),
         }
     }

@@ -20,7 +20,7 @@ const WALK_BUDGET: u64 = 8192;
 
 /// A ring of either kind.
 #[derive(Debug)]
-pub(super) enum AnyRing {
+pub(crate) enum AnyRing {
     Split(SplitRing),
     Packed(PackedRing),
 }
@@ -34,11 +34,11 @@ macro_rules! each {
         }
     };
 }
-pub(super) use each;
+pub(crate) use each;
 
 impl AnyRing {
     /// Starts on a ring.
-    pub(super) fn start(
+    pub(crate) fn start(
         memory: &Memory,
         setup: &RingSetup,
         usage: RingUse,
@@ -51,7 +51,7 @@ impl AnyRing {
     }
 
     /// The first entry not used.
-    pub(super) const fn base(&self) -> u16 {
+    pub(crate) const fn base(&self) -> u16 {
         each!(self, ring => ring.base())
     }
 }

@@ -1,18 +1,17 @@
 //! Frames into a driver's receive ring.
 
 use super::port::Parts;
+use super::source::AHEAD;
 use crate::datapath::carry::{Outgoing, Sink};
 use crate::datapath::drop_reason::DropReason;
 use crate::datapath::header::{HEADER_LEN, LEGACY_HEADER_LEN};
 use crate::datapath::memory::{Memory, Segment};
 use crate::datapath::packet::Tail;
-use crate::datapath::ring::{Ring, RingFault};
+use crate::datapath::ring::{Direction, Ring, RingFault};
 
 /// Most receive buffers one frame may take. A driver that offers smaller ones than this allows for
 /// gets no long frames; without a limit it could make the link walk its whole ring per frame.
 pub const MAX_BUFFERS: usize = 64;
-/// Where a long header has `num_buffers`.
-const NUM_BUFFERS: std::ops::Range<usize> = LEGACY_HEADER_LEN..HEADER_LEN;
 /// Chains taken at once.
 const BATCH: usize = 64;
 
@@ -29,6 +28,9 @@ impl<R: Ring> Sink for RingSink<'_, R> {
     fn has_room(&mut self) -> bool {
         if self.0.chains.is_empty() {
             self.0.take(BATCH);
+            for index in 0..AHEAD {
+                self.0.chains.fetch(self.0.usage.memory, index, Direction::Write);
+            }
         }
         // With a fault, frames are dropped rather than kept waiting.
         !self.0.chains.is_empty() || self.0.fault.is_some()
@@ -74,30 +76,28 @@ impl<R: Ring> RingSink<'_, R> {
 
     /// Writes header and frame over the oldest buffers, and marks those as used.
     #[inline]
-    fn fill(&mut self, frame: Outgoing<'_>, buffers: usize, total: u64) -> Result<(), RingFault> {
+    fn fill(
+        &mut self,
+        mut frame: Outgoing<'_>,
+        buffers: usize,
+        total: u64,
+    ) -> Result<(), RingFault> {
+        // At most MAX_BUFFERS, so the number fits.
+        frame.header = frame.header.with_buffers(u16::try_from(buffers).unwrap_or(u16::MAX));
         let Parts { ring, chains, usage, .. } = &mut self.0;
         let usage = *usage;
-        let Outgoing { lead, tail, .. } = frame;
-        if let Some(num_buffers) = lead.get_mut(NUM_BUFFERS) {
-            // At most MAX_BUFFERS, so the number fits.
-            let buffers = u16::try_from(buffers).unwrap_or(u16::MAX);
-            num_buffers.copy_from_slice(&buffers.to_le_bytes());
-        }
-        // The short header of a legacy driver is the long one without its last field.
-        if usage.header_len == LEGACY_HEADER_LEN {
-            lead.copy_within(..LEGACY_HEADER_LEN, NUM_BUFFERS.len());
-        }
-        let lead = lead.get(HEADER_LEN.wrapping_sub(usage.header_len)..).unwrap_or_default();
-        if let (1, None, Some(chain)) = (buffers, tail.source, chains.get(0))
-            && let Some(segment) = chains.only_segment(chain)
+        chains.expect(frame.lead.len());
+        chains.fetch(usage.memory, AHEAD, Direction::Write);
+        if usage.header_len == HEADER_LEN
+            && let (1, None, Some(chain)) = (buffers, frame.tail.source, chains.get(0))
+            && let Some(segment) = chain.only_segment()
         {
-            usage.memory.write(segment, 0, lead).ok_or(RingFault::Unmapped(0))?;
+            let written = usage.memory.write_frame(segment, frame.header, frame.bytes());
+            written.ok_or(RingFault::Unmapped(0))?;
             ring.push_used(usage.memory, chain, u32::try_from(total).unwrap_or(u32::MAX))?;
             chains.advance(1);
-            chains.expect(lead.len());
             return Ok(());
         }
-        chains.expect(lead.len());
         // The next frame is probably as long, and goes to the next buffer.
         if let Some(following) = chains.get(buffers)
             && let Some(segment) = chains.segments(following).last()
@@ -105,6 +105,13 @@ impl<R: Ring> RingSink<'_, R> {
             let len = usize::try_from(total).unwrap_or(usize::MAX);
             usage.memory.prefetch_tail(segment, len, true);
         }
+        let tail = frame.tail;
+        let lead = frame.with_header();
+        // The short header of a legacy driver is the long one without its last field.
+        if usage.header_len == LEGACY_HEADER_LEN {
+            lead.copy_within(..LEGACY_HEADER_LEN, HEADER_LEN - LEGACY_HEADER_LEN);
+        }
+        let lead = lead.get(HEADER_LEN.wrapping_sub(usage.header_len)..).unwrap_or_default();
         self.scatter(Writer { lead, tail, memory: usage.memory }, buffers, total)
     }
 

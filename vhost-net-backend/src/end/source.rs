@@ -4,7 +4,11 @@ use super::port::Parts;
 use crate::datapath::carry::{Next, Source};
 use crate::datapath::memory::{Memory, Segment};
 use crate::datapath::packet::{LEAD, Packet};
-use crate::datapath::ring::Ring;
+use crate::datapath::ring::{Direction, Ring};
+
+/// How many frames ahead of its turn a frame is fetched, and the buffer that it will probably go
+/// to: far enough for it to arrive, and not so far that the processor gives up fetching.
+pub(super) const AHEAD: usize = 16;
 
 /// A driver's transmit ring.
 #[derive(Debug)]
@@ -18,6 +22,9 @@ impl<R: Ring> Source for RingSource<'_, R> {
     fn take(&mut self, limit: usize) {
         if self.0.chains.is_empty() {
             self.0.take(limit);
+            for index in 0..AHEAD {
+                self.0.chains.fetch(self.0.usage.memory, index, Direction::Read);
+            }
         }
     }
 
@@ -32,6 +39,7 @@ impl<R: Ring> Source for RingSource<'_, R> {
         let Some(chain) = chains.get(0) else {
             return Next::Empty;
         };
+        chains.fetch(usage.memory, AHEAD, Direction::Read);
         // While this frame is being carried, the next one comes closer.
         if chain.bytes() > LEAD as u64
             && let Some(following) = chains.get(1)

@@ -135,8 +135,8 @@ impl Sink for TapEnd {
         true
     }
 
-    fn deliver(&mut self, frame: Outgoing<'_>) -> Result<(), DropReason> {
-        match rustix::io::write(&self.tap, frame.lead) {
+    fn deliver(&mut self, mut frame: Outgoing<'_>) -> Result<(), DropReason> {
+        match rustix::io::write(&self.tap, frame.with_header()) {
             Ok(_) => Ok(()),
             Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => Err(DropReason::NoRxBuffer),
             // EIO: the interface is down.

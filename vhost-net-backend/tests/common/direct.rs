@@ -1,6 +1,9 @@
-//! The packet path without sessions, threads and processes: two ends, and turns by hand.
+//! The packet path without sessions, threads and processes: two ends, and turns by hand. The fuzz
+//! target `carry` shares it.
 
-use rustix::event::{EventfdFlags, eventfd};
+use std::fs::File;
+use std::sync::Arc;
+
 use vhost_net_backend::datapath::EndId;
 use vhost_net_backend::datapath::carry::{Carrier, Cutter, Turn};
 use vhost_net_backend::datapath::command::{RingId, RingKind, RingSetup};
@@ -8,12 +11,27 @@ use vhost_net_backend::datapath::counters::Counters;
 use vhost_net_backend::datapath::filter::{Filter, Rules};
 use vhost_net_backend::datapath::packet::Packet;
 use vhost_net_backend::datapath::rate::{Limits, Rates};
+use vhost_net_backend::datapath::ring::RingLayout;
 use vhost_net_backend::end::End;
 use vhost_net_backend::end::vhost_user::VhostUserEnd;
+use vm_memory::GuestMemoryMmap;
 
-use super::driver::Driver;
-use super::guest::{Guest, RING_PACKED};
-use super::{GUEST, GUEST_ADDRESS, NETVM};
+/// A ring nobody kicks or is called for. `base` means nothing to a split one.
+pub fn setup(layout: RingLayout, packed: bool, base: u16) -> RingSetup {
+    let kick = File::open("/dev/null").expect("it is always there").into();
+    RingSetup { layout, packed, base, kick, call: None, error: None }
+}
+
+/// An end with these features, and one pair of rings: receive and transmit.
+pub fn end(memory: &Arc<GuestMemoryMmap>, features: u64, rings: [RingSetup; 2]) -> End {
+    let mut end = VhostUserEnd::default();
+    end.set_features(features);
+    end.set_memory(memory);
+    for (kind, setup) in [RingKind::Receive, RingKind::Transmit].into_iter().zip(rings) {
+        end.start(RingId::new(0, kind).expect("there is a first pair"), setup);
+    }
+    End::VhostUser(end)
+}
 
 /// Both ends of a link.
 pub struct Direct {
@@ -25,45 +43,29 @@ pub struct Direct {
     cutter: Cutter,
 }
 
-fn setup<R: Driver>(ring: &R) -> RingSetup {
-    let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-    let packed = R::FEATURES == RING_PACKED;
-    // Of a packed ring, where the device writes next, and its wrap counter.
-    let base = if packed { (ring.base() >> 16) as u16 } else { 0 };
-    RingSetup { layout: ring.layout(), packed, base, kick, call: None, error: None }
-}
-
-fn end<R: Driver>(guest: &Guest<R>) -> End {
-    let mut end = VhostUserEnd::default();
-    end.set_features(guest.features);
-    end.set_memory(&guest.memory);
-    end.start(RingId::new(0, RingKind::Receive).unwrap(), setup(&guest.rx));
-    end.start(RingId::new(0, RingKind::Transmit).unwrap(), setup(&guest.tx));
-    End::VhostUser(end)
-}
-
 impl Direct {
-    /// Between a guest and netvm.
-    pub fn new<G: Driver, N: Driver>(guest: &Guest<G>, netvm: &Guest<N>) -> Self {
-        let rules = Rules {
-            guest: GUEST,
-            netvm: NETVM,
-            mtu: 9000,
-            addresses: vec![GUEST_ADDRESS.into()],
-            dynamic: false,
-            lease: None,
-        };
+    /// Between these ends, the guest's first.
+    pub fn of(ends: [End; 2], rules: &Rules) -> Self {
         Self {
-            ends: [end(guest), end(netvm)],
+            ends,
             counters: Counters::default(),
-            filter: Filter::new(&rules, 0),
+            filter: Filter::new(rules, 0),
             rates: Rates::new(&Limits::default()),
             packet: Packet::default(),
             cutter: Cutter::default(),
         }
     }
 
-    /// Moves frames that come from this end; they do not wait for receive buffers.
+    /// Another link, with the buffers of this one.
+    pub fn restart(&mut self, ends: [End; 2], rules: &Rules) {
+        self.ends = ends;
+        self.counters = Counters::default();
+        self.filter = Filter::new(rules, 0);
+        self.rates = Rates::new(&Limits::default());
+    }
+
+    /// Moves frames that come from this end; they do not wait for receive buffers. Nothing happens
+    /// when its ring has stopped.
     pub fn turn(&mut self, from: EndId) -> Turn {
         let [guest, netvm] = &mut self.ends;
         let (source, target) = match from {
@@ -80,10 +82,10 @@ impl Direct {
             now: 0,
             patient: false,
         };
-        let turn = source.source(0).unwrap().carry(&mut carrier, target.sink(0));
+        let turn = source.source(0).map(|source| source.carry(&mut carrier, target.sink(0)));
         for end in &mut self.ends {
             end.settle();
         }
-        turn
+        turn.unwrap_or_default()
     }
 }

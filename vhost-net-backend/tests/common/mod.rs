@@ -10,6 +10,7 @@
 
 pub mod direct;
 pub mod driver;
+pub mod ends;
 pub mod guest;
 pub mod link;
 pub mod packed;

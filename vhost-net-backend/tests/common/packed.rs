@@ -144,7 +144,7 @@ impl Driver for PackedRing {
     }
 
     fn base(&self) -> u32 {
-        // As QEMU does when the device is gone: what did not come back is available again.
+        // Where the device is, as GET_VRING_BASE would say: what did not come back is available.
         u32::from(self.used.bits()) | u32::from(self.used.bits()) << 16
     }
 

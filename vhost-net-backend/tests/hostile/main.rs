@@ -12,10 +12,12 @@ mod common;
 
 mod burden;
 mod chains;
+mod double_fetch;
 mod flood;
 mod indices;
 mod offload;
 mod oracle;
+mod placement;
 mod race;
 mod random;
 mod receive;

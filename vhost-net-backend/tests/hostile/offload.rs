@@ -24,6 +24,8 @@ on_both! {
     t42_frames_that_are_not_what_the_header_says,
     t43_long_frame_that_is_not_to_be_segmented,
     t45_receiver_without_offloads_gets_finished_segments,
+    t45_segments_without_a_buffer_are_each_dropped_and_counted,
+    t45_segments_longer_than_the_buffers_are_each_dropped_and_counted,
 }
 
 /// Where the guest has its frame: it is longer than a transmit buffer.
@@ -254,6 +256,45 @@ fn t45_receiver_without_offloads_gets_finished_segments<R: Driver>() {
     send(&mut ends.guest, Header::checksum(TRANSPORT, UDP_CHECKSUM), &partial(&good));
     assert_eq!(ends.netvm.receive(), good);
     ends.netvm.fill_rx();
+    ends.all_is_well();
+}
+
+/// Segments of the frame of [`tcp_gso`].
+fn segments(tcp: &[u8]) -> usize {
+    (tcp.len() - TCP_HEADERS).div_ceil(1460)
+}
+
+fn t45_segments_without_a_buffer_are_each_dropped_and_counted<R: Driver>() {
+    let mut ends = ends::<R>(0);
+    let (_, tcp) = tcp_gso(SENDER, RECEIVER);
+    let made = 2 * segments(&tcp);
+    // The second frame begins with buffers and ends without.
+    send(&mut ends.guest, Header::tcp(), &tcp);
+    send(&mut ends.guest, Header::tcp(), &tcp);
+    assert!(made > 64 && made < 128, "{made}");
+    let report = ends.link.report();
+    assert_eq!((report.guest.frames_in, report.netvm.frames_out), (2, 64));
+    assert_eq!(report.guest.drops["no-rx-buffer"], made as u64 - 64);
+    assert_eq!(report.drops.len(), 1, "{report:?}");
+    for number in 0..64 {
+        let at = TCP_HEADERS + number % segments(&tcp) * 1460;
+        assert_eq!(ends.netvm.receive()[TCP_HEADERS..], tcp[at..at + 1460], "{number}");
+    }
+    ends.netvm.fill_rx();
+    ends.all_is_well();
+}
+
+fn t45_segments_longer_than_the_buffers_are_each_dropped_and_counted<R: Driver>() {
+    let claims = feature::CSUM | feature::HOST_TSO4;
+    let mut netvm = Guest::<R>::create(0, 64);
+    netvm.rx_buffer_len = 1000;
+    let mut ends = Ends::with(Guest::create(MRG_RXBUF | claims, 64), netvm);
+    let (_, tcp) = tcp_gso(SENDER, RECEIVER);
+    send(&mut ends.guest, Header::tcp(), &tcp);
+    let report = ends.link.report();
+    assert_eq!((report.guest.frames_in, report.netvm.frames_out), (1, 0));
+    assert_eq!(report.guest.drops["rx-buffer-short"], segments(&tcp) as u64);
+    assert_eq!(report.drops.len(), 1, "{report:?}");
     ends.all_is_well();
 }
 

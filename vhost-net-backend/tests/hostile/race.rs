@@ -24,17 +24,17 @@ on_both! {
 /// How long each race is run.
 const TIME: Duration = Duration::from_millis(250);
 /// A receive buffer's worth of the guest's own memory.
-const BUFFER: u64 = 0x30_0000;
+pub const BUFFER: u64 = 0x30_0000;
 
 /// The guest's other processor.
-struct Processor {
+pub struct Processor {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<u64>>,
 }
 
 impl Processor {
     /// Calls `act` again and again, with how often it was called.
-    fn start(mut act: impl FnMut(u64) + Send + 'static) -> Self {
+    pub fn start(mut act: impl FnMut(u64) + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -48,7 +48,7 @@ impl Processor {
         Self { stop, thread: Some(thread) }
     }
 
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let times = self.thread.take().unwrap().join().unwrap();
         assert!(times > 1000, "it ran {times} times");
@@ -82,7 +82,7 @@ fn send_again_and_again<R: Driver>(
 }
 
 /// A header and a frame in the guest's memory at `at`.
-fn put_frame<R: Driver>(guest: &Guest<R>, at: u64, frame: &[u8]) -> Desc {
+pub fn put_frame<R: Driver>(guest: &Guest<R>, at: u64, frame: &[u8]) -> Desc {
     guest.memory.write_slice(&[0; 12], GuestAddress(at)).unwrap();
     guest.memory.write_slice(frame, GuestAddress(at + 12)).unwrap();
     Desc { addr: at, len: 12 + frame.len() as u32, ..Desc::default() }

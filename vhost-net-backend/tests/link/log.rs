@@ -17,7 +17,7 @@ use vhost_net_backend::datapath::ring::{Direction, Ring, RingLayout, RingUse};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::common::driver::DriverRing;
+use crate::common::driver::{Driver, DriverRing};
 use crate::common::guest::{Guest, LOG_ALL, MEMORY_LEN, MRG_RXBUF, memfd, ring_config, wait_for};
 use crate::common::link::{Options, TestLink};
 use crate::common::{GUEST, NETVM, frame};
@@ -55,7 +55,7 @@ fn changed(before: &[u8], after: &[u8]) -> BTreeSet<usize> {
     pages.filter(|(_, (before, after))| before != after).map(|(page, _)| page).collect()
 }
 
-pub fn set_log_base(guest: &mut Guest, log: &File) {
+pub fn set_log_base<R: Driver>(guest: &mut Guest<R>, log: &File) {
     let region = VhostUserDirtyLogRegion {
         mmap_size: LOG_LEN as u64,
         mmap_offset: 0,

@@ -236,6 +236,10 @@ impl Function {
             return;
         }
         let mut state = live.state();
+        // Asked again under the lock: the function may have been detached meanwhile.
+        if live.is_dead() {
+            return;
+        }
         let (effects, result) = state.registers.write(&live.passed, offset, data);
         live.note(result);
         for effect in effects {

@@ -295,7 +295,11 @@ impl Live {
 
     pub fn write_table(&self, offset: u64, data: &[u8]) {
         let device = self.passed.device().as_ref();
-        if let Some(msix) = &mut self.state().interrupting.msix {
+        let mut state = self.state();
+        if !state.attached {
+            return;
+        }
+        if let Some(msix) = &mut state.interrupting.msix {
             msix.write_table(offset, data, device, self.seam.interrupts.as_ref(), &self.reports);
         }
     }

@@ -27,7 +27,7 @@ const MOST_INDEXES: u32 = 1024;
 /// A device that VFIO has opened, however it was: of a [`Group`](super::Group), of a character
 /// device ([`Cdev`](super::Cdev)), received from another process
 /// ([`opened`](crate::opened)), or duplicated from what the VMM has already
-/// (`VfioDevice` of vfio-ioctls: `BorrowedFd::try_clone_to_owned`).
+/// (feature `vfio-ioctls`: `OpenDevice::of_vfio_device`).
 ///
 /// Closing the last descriptor of a device makes the kernel reset it and give its interrupts
 /// back.

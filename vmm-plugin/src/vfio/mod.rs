@@ -19,6 +19,8 @@ mod iommufd;
 mod region;
 mod reset;
 mod sys;
+#[cfg(feature = "vfio-ioctls")]
+mod vfio_ioctls;
 
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;

@@ -258,3 +258,11 @@ pub(super) fn iova_ranges(
         _ => Ok((argument.out_iova_alignment, argument.num_iovas)),
     }
 }
+
+/// The descriptor of `device`.
+#[cfg(feature = "vfio-ioctls")]
+pub(super) fn descriptor(device: &vfio_ioctls::VfioDevice) -> BorrowedFd<'_> {
+    // SAFETY: the device owns its file, never hands it over, and closes it when it is dropped,
+    // which it cannot be while it is borrowed. A `File`'s descriptor is not -1.
+    unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) }
+}

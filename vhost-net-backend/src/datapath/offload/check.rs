@@ -23,7 +23,7 @@ const DHCP_PORTS: [u16; 4] = [67, 68, 546, 547];
 /// nothing of them reaches the receiver.
 #[inline]
 pub fn check(header: &VirtioNetHeader, features: u64, bytes: &[u8], len: usize) -> Checked {
-    if header.flags & NEEDS_CSUM == 0 && header.gso_type == GSO_NONE {
+    if header.is_plain() {
         return Checked::Ok(Offload::default());
     }
     match prove(header, features, Prefix::new(bytes, len)) {

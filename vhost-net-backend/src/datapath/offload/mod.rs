@@ -52,9 +52,9 @@ pub const MIN_SEGMENT_SIZE: u16 = 8;
 pub const MIN_RECEIVER_SEGMENT_SIZE: u16 = 64;
 
 /// `flags`: the checksum is not complete.
-const NEEDS_CSUM: u8 = 1;
+pub(super) const NEEDS_CSUM: u8 = 1;
 /// `gso_type`: not to be segmented.
-const GSO_NONE: u8 = 0;
+pub(super) const GSO_NONE: u8 = 0;
 /// `gso_type`: TCP over IPv4.
 const GSO_TCPV4: u8 = 1;
 /// `gso_type`: TCP over IPv6.

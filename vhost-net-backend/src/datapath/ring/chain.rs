@@ -8,13 +8,20 @@ use crate::datapath::memory::{Memory, Segment};
 pub struct Chain {
     id: u16,
     slots: u16,
-    /// Where its segments are among those of all chains.
-    start: u32,
+    /// How many segments, and, if it is not one, where they are among those of all chains.
     count: u32,
+    start: usize,
+    only: Segment,
     bytes: u64,
 }
 
 impl Chain {
+    /// Its only segment, if it has just one.
+    #[inline]
+    pub const fn only_segment(&self) -> Option<&Segment> {
+        if self.count == 1 { Some(&self.only) } else { None }
+    }
+
     /// What identifies the chain to the driver: the index of its first descriptor (split) or its
     /// buffer id (packed).
     pub const fn id(&self) -> u16 {
@@ -26,7 +33,7 @@ impl Chain {
         self.slots
     }
 
-    /// Bytes of all segments together.
+    /// Bytes of all segments together; of a command, only of those before the answer's.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -44,6 +51,8 @@ pub struct Chains {
     open: (usize, u64),
     /// How much is likely to be written to a chain.
     expected: usize,
+    /// Whether the descriptor being taken is for an answer to a command.
+    answers: bool,
     /// Descriptors ever walked, of chains with more than one; and how many that were when chains
     /// began to be taken.
     walked: (u64, u64),
@@ -84,15 +93,26 @@ impl Chains {
 
     /// The segments of a chain, in order.
     #[inline]
-    pub fn segments(&self, chain: &Chain) -> &[Segment] {
-        let (start, count) = (chain.start as usize, chain.count as usize);
-        self.segments.get(start..start.wrapping_add(count)).unwrap_or_default()
+    pub fn segments<'a>(&'a self, chain: &'a Chain) -> &'a [Segment] {
+        if chain.count == 1 {
+            return std::slice::from_ref(&chain.only);
+        }
+        let end = chain.start.wrapping_add(chain.count as usize);
+        self.segments.get(chain.start..end).unwrap_or_default()
     }
 
-    /// The only segment of a chain, if it has just one.
+    /// Brings closer what will be touched first of the chain `index` places behind the oldest.
     #[inline]
-    pub fn only_segment(&self, chain: &Chain) -> Option<&Segment> {
-        if chain.count == 1 { self.segments.get(chain.start as usize) } else { None }
+    pub fn fetch(&self, memory: &Memory, index: usize, direction: Direction) {
+        let Some(chain) = self.get(index) else {
+            return;
+        };
+        let (segments, to_write) = (self.segments(chain), direction == Direction::Write);
+        // Some drivers put the header apart.
+        for segment in segments.iter().take(2) {
+            let len = if to_write { self.expected } else { segment.len() };
+            memory.prefetch(segment, len, to_write);
+        }
     }
 
     /// Says how much is likely to be written to each chain taken from now on.
@@ -135,7 +155,7 @@ impl Chains {
         };
         let shift = oldest.start;
         self.chains.drain(..self.used);
-        self.segments.drain(..shift as usize);
+        self.segments.drain(..shift);
         for chain in &mut self.chains {
             chain.start = chain.start.wrapping_sub(shift);
         }
@@ -144,8 +164,18 @@ impl Chains {
     }
 
     pub(super) const fn is_full(&self) -> bool {
-        self.segments.len() >= ENOUGH_SEGMENTS
+        self.chains.len() >= ENOUGH_SEGMENTS
+            || self.segments.len() >= ENOUGH_SEGMENTS
             || self.walked.0.wrapping_sub(self.walked.1) >= ENOUGH_WALKED
+    }
+
+    /// Whether a descriptor may come next that is not of the kind frames have on this ring: only in
+    /// a command, where none that is readable follows one that is writable.
+    #[cold]
+    pub(super) fn turn(&mut self, direction: Direction, writable: bool) -> Option<()> {
+        let goes_back = self.answers && !writable && self.open_segments() > 0;
+        self.answers = writable && direction == Direction::ReadThenWrite;
+        (direction == Direction::ReadThenWrite && !goes_back).then_some(())
     }
 
     /// Counts a descriptor of a chain with more than one. It may be empty and leave no other trace.
@@ -162,10 +192,9 @@ impl Chains {
 
     /// Appends a segment to the chain being taken.
     #[inline]
-    pub(super) fn push(&mut self, memory: &Memory, segment: Segment, direction: Direction) {
-        match direction {
-            Direction::Read => memory.prefetch(&segment, segment.len(), false),
-            Direction::Write => memory.prefetch(&segment, self.expected, true),
+    pub(super) fn push(&mut self, segment: Segment) {
+        if self.answers {
+            return self.segments.push(segment);
         }
         // A chain is at most MAX_CHAIN descriptors of at most 2^32 - 1 bytes.
         self.open.1 = self.open.1.wrapping_add(segment.len() as u64);
@@ -176,12 +205,22 @@ impl Chains {
     #[inline]
     pub(super) fn close(&mut self, id: u16, slots: u16) {
         let (start, bytes) = self.open;
-        let end = self.segments.len();
-        self.open = (end, 0);
+        let segments = self.segments.get(start..).unwrap_or_default();
         // Far fewer than 2^32 segments are held at once: see ENOUGH_SEGMENTS.
-        #[expect(clippy::cast_possible_truncation, reason = "as said")]
-        let (start, count) = (start as u32, end.wrapping_sub(start) as u32);
-        self.chains.push(Chain { id, slots, start, count, bytes });
+        let count = u32::try_from(segments.len()).unwrap_or(u32::MAX);
+        let only = segments.first().copied().unwrap_or_default();
+        if count == 1 {
+            self.segments.truncate(start);
+        }
+        self.open = (self.segments.len(), 0);
+        self.chains.push(Chain { id, slots, count, start, only, bytes });
+    }
+
+    /// Appends a chain of one segment, as nearly all are.
+    #[inline]
+    pub(super) fn push_only(&mut self, id: u16, only: Segment) {
+        let (start, bytes) = (self.segments.len(), only.len() as u64);
+        self.chains.push(Chain { id, slots: 1, count: 1, start, only, bytes });
     }
 
     /// Forgets the chain being taken: it breaks a rule.

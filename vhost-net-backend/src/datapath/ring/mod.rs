@@ -90,9 +90,23 @@ pub struct RingLayout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// The driver's transmit ring: every descriptor is device-readable.
-    Read,
+    Read = 0,
     /// The driver's receive ring: every descriptor is device-writable.
-    Write,
+    Write = 1,
+    /// A control queue: a chain is a command in device-readable descriptors, and behind them
+    /// device-writable ones for the answer.
+    ReadThenWrite = 2,
+}
+
+impl Direction {
+    /// The flag that all descriptors have, or 0, if it is the same for all.
+    const fn flag(self) -> Option<u16> {
+        match self {
+            Self::Read => Some(0),
+            Self::Write => Some(DESC_WRITE),
+            Self::ReadThenWrite => None,
+        }
+    }
 }
 
 /// What a ring is used for, and which features its driver negotiated.
@@ -161,12 +175,14 @@ impl Descriptor {
         direction: Direction,
         chain: u16,
     ) -> Result<(), RingFault> {
-        if (self.flags & DESC_WRITE != 0) != (direction == Direction::Write) {
-            return Err(RingFault::Direction(chain));
+        let writable = self.flags & DESC_WRITE != 0;
+        // One comparison for frames, which never go in; commands always do.
+        if direction as u8 != u8::from(writable) {
+            chains.turn(direction, writable).ok_or(RingFault::Direction(chain))?;
         }
         // An empty descriptor names no byte, so its address is never looked at.
         memory
-            .locate(self.address, self.len, |segment| chains.push(memory, segment, direction))
+            .locate(self.address, self.len, |segment| chains.push(segment))
             .ok_or(RingFault::Unmapped(self.address))
     }
 

@@ -76,9 +76,10 @@ pub struct PackedRing {
     outstanding: u16,
     /// Where the driver was last considered for a call.
     considered: Position,
-    /// The first descriptor used since the last publication, and what it shall hold: until that is
-    /// written the driver sees none of those behind it.
-    held: Option<(u16, u64)>,
+    /// The descriptors used since the last publication, and what they shall hold. They are written
+    /// all at once: a driver that waits for the first of them looks at the line that it shares with
+    /// the next, and would take it away between one write and the next.
+    held: Vec<(u16, u64)>,
     /// What the driver was told last about kicks: flags, and the offset.
     told: Option<(u16, u16)>,
     /// What is wrong with the chain at `next`; found while chains before it were taken.
@@ -107,7 +108,7 @@ impl PackedRing {
             used: start,
             outstanding: 0,
             considered: start,
-            held: None,
+            held: Vec::with_capacity(layout.size.into()),
             told: None,
             fault: None,
         })
@@ -144,6 +145,50 @@ impl PackedRing {
             && (descriptor.flags & DESC_USED != 0) != position.wrap;
         let address = u64::from_le(address.load(Relaxed));
         Ok(is_available.then_some(Descriptor { address, ..descriptor }))
+    }
+
+    /// Brings the next `limit` descriptors closer, all at once: another CPU wrote them, and they
+    /// will be written to.
+    #[inline]
+    fn fetch_ahead(&self, limit: usize) {
+        let first = usize::from(self.next.slot);
+        let last = (first + limit).min(self.layout.size.into());
+        for slot in (first..last).step_by(4) {
+            self.areas.descriptors.prefetch(slot, true);
+        }
+    }
+
+    /// Takes chains as long as they are what nearly all are: one descriptor, in the region that the
+    /// last one was in. Returns how many; what to do with the next is for [`Self::take_next`].
+    #[inline]
+    fn take_simple(&mut self, memory: &Memory, chains: &mut Chains, limit: usize) -> usize {
+        let Some(area) = memory.recent() else {
+            return 0;
+        };
+        let Some(write) = self.usage.direction.flag() else {
+            return 0;
+        };
+        let wanted = write | if self.next.wrap { DESC_AVAIL } else { DESC_USED };
+        let mask = DESC_AVAIL | DESC_USED | DESC_NEXT | DESC_INDIRECT | DESC_WRITE;
+        let most = limit.min(usize::from(self.layout.size.saturating_sub(self.outstanding)));
+        let slots = self.areas.descriptors.as_slice();
+        let slots = slots.get(usize::from(self.next.slot)..).unwrap_or_default();
+        let mut count: u16 = 0;
+        for [address, rest] in slots.iter().take(most) {
+            let descriptor = Descriptor::new(0, rest.load(Acquire), true);
+            if descriptor.flags & mask != wanted {
+                break;
+            }
+            let address = u64::from_le(address.load(Relaxed));
+            let Some(segment) = area.segment(address, descriptor.len) else {
+                break;
+            };
+            chains.push_only(descriptor.last, segment);
+            count = count.wrapping_add(1);
+        }
+        self.outstanding = self.outstanding.wrapping_add(count);
+        self.next = self.next.advance(count, self.layout.size);
+        usize::from(count)
     }
 
     fn take_next(&mut self, memory: &Memory, chains: &mut Chains) -> Result<bool, RingFault> {
@@ -277,16 +322,23 @@ impl Ring for PackedRing {
             return Err(fault);
         }
         chains.compact();
-        for count in 0..limit {
-            if chains.is_full() {
-                break;
+        if self.available(self.next)?.is_none() {
+            return Ok(());
+        }
+        self.fetch_ahead(limit);
+        let mut taken = 0;
+        while taken < limit && !chains.is_full() {
+            let simple = self.take_simple(memory, chains, limit - taken);
+            taken += simple;
+            if simple > 0 {
+                continue;
             }
             match self.take_next(memory, chains) {
-                Ok(true) => {}
+                Ok(true) => taken += 1,
                 Ok(false) => break,
                 Err(fault) => {
                     chains.abandon();
-                    if count == 0 {
+                    if taken == 0 {
                         return Err(fault);
                     }
                     self.fault = Some(fault);
@@ -304,26 +356,32 @@ impl Ring for PackedRing {
     }
 
     #[inline]
-    fn push_used(&mut self, memory: &Memory, chain: &Chain, written: u32) -> Result<(), RingFault> {
-        let written_flag = if self.usage.direction == Direction::Write { DESC_WRITE } else { 0 };
+    fn push_used(
+        &mut self,
+        _memory: &Memory,
+        chain: &Chain,
+        written: u32,
+    ) -> Result<(), RingFault> {
+        let written_flag = if self.usage.direction == Direction::Read { 0 } else { DESC_WRITE };
         let flags = self.used.used_flags() | written_flag;
         let rest = u64::from(written) | u64::from(chain.id()) << 32 | u64::from(flags) << 48;
         let slot = self.used.slot;
-        if self.held.is_none() {
-            self.held = Some((slot, rest));
-        } else {
-            self.store_used(memory, slot, rest, Relaxed)?;
-        }
+        self.held.push((slot, rest));
         self.used = self.used.advance(chain.slots(), self.layout.size);
         self.outstanding = self.outstanding.saturating_sub(chain.slots());
         Ok(())
     }
 
     fn publish(&mut self, memory: &Memory) -> Result<bool, RingFault> {
-        let Some((slot, rest)) = self.held.take() else {
+        let Some(((slot, rest), behind)) = self.held.split_first() else {
             return Ok(false);
         };
-        self.store_used(memory, slot, rest, Release)?;
+        // Until the first is written, the driver sees none of those behind it.
+        for (slot, rest) in behind {
+            self.store_used(memory, *slot, *rest, Relaxed)?;
+        }
+        self.store_used(memory, *slot, *rest, Release)?;
+        self.held.clear();
         self.wants_call()
     }
 

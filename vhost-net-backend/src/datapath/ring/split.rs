@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, fence};
 
 use super::chain::{Chain, Chains};
 use super::{
-    DESC_INDIRECT, DESC_NEXT, Descriptor, MAX_CHAIN, Ring, RingFault, RingLayout, RingUse, area,
-    check_layout, crossed,
+    DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor, MAX_CHAIN, Ring, RingFault, RingLayout,
+    RingUse, area, check_layout, crossed,
 };
 use crate::datapath::memory::Memory;
 use crate::datapath::sys::Shared;
@@ -127,6 +127,67 @@ impl SplitRing {
         Ok(avail != self.next_avail)
     }
 
+    /// Takes chains as long as they are what nearly all are: one descriptor, in the region that the
+    /// last one was in. Returns how many; what to do with the next is for [`Self::take_next`].
+    #[inline]
+    fn take_simple(&mut self, memory: &Memory, chains: &mut Chains, limit: usize) -> usize {
+        let Some(area) = memory.recent() else {
+            return 0;
+        };
+        let heads = self.areas.available.as_slice().get(ENTRIES..).unwrap_or_default();
+        let descriptors = self.areas.descriptors.as_slice();
+        let ready = usize::from(self.avail_idx.wrapping_sub(self.next_avail)).min(limit);
+        let Some(write) = self.usage.direction.flag() else {
+            return 0;
+        };
+        let mut count = 0;
+        let mut next = self.next_avail;
+        while count < ready {
+            let Some(head) = heads.get(usize::from(next & self.mask)) else {
+                break;
+            };
+            let head = u16::from_le(head.load(Relaxed));
+            let (Some([address, rest]), Some(taken)) =
+                (descriptors.get(usize::from(head)), self.taken.get_mut(usize::from(head)))
+            else {
+                break;
+            };
+            let descriptor = Descriptor::new(address.load(Relaxed), rest.load(Relaxed), false);
+            let Some(segment) = area.segment(descriptor.address, descriptor.len) else {
+                break;
+            };
+            if descriptor.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) != write
+                || *taken == self.epoch
+            {
+                break;
+            }
+            *taken = self.epoch;
+            chains.push_only(head, segment);
+            next = next.wrapping_add(1);
+            count += 1;
+        }
+        self.next_avail = next;
+        count
+    }
+
+    /// Brings what the next `limit` chains need of the ring closer, all at once: their descriptors,
+    /// which another CPU wrote, and the entries by which they will be returned.
+    #[inline]
+    fn fetch_ahead(&self, limit: usize) {
+        let ready = usize::from(self.avail_idx.wrapping_sub(self.next_avail)).min(limit);
+        let first = usize::from(self.next_avail & self.mask);
+        let mask = usize::from(self.mask);
+        for slot in first..first + ready {
+            if let Some(head) = self.areas.available.get((slot & mask) + ENTRIES) {
+                let head = u16::from_le(head.load(Relaxed));
+                self.areas.descriptors.prefetch(head.into(), false);
+            }
+        }
+        for slot in (first..first + ready).step_by(8) {
+            self.areas.used_entries.prefetch(slot & mask, true);
+        }
+    }
+
     #[inline]
     fn take_next(&mut self, memory: &Memory, chains: &mut Chains) -> Result<(), RingFault> {
         let slot = usize::from(self.next_avail & self.mask);
@@ -235,18 +296,23 @@ impl Ring for SplitRing {
             return Ok(());
         }
         chains.compact();
-        for count in 0..limit {
-            if self.next_avail == self.avail_idx || chains.is_full() {
-                break;
+        self.fetch_ahead(limit);
+        let mut taken = 0;
+        while taken < limit && self.next_avail != self.avail_idx && !chains.is_full() {
+            let simple = self.take_simple(memory, chains, limit - taken);
+            taken += simple;
+            if simple > 0 {
+                continue;
             }
             if let Err(fault) = self.take_next(memory, chains) {
                 chains.abandon();
-                if count == 0 {
+                if taken == 0 {
                     return Err(fault);
                 }
                 self.fault = Some(fault);
                 break;
             }
+            taken += 1;
         }
         Ok(())
     }

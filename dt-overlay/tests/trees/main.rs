@@ -1,0 +1,8 @@
+//! Reading, writing, applying, surveys and overlays, with dtc and libfdt as the reference.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod overlays;
+mod property;
+mod survey;
+mod tree;
