@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod overlays;
+mod passthrough;
 mod property;
 mod survey;
 mod tree;
