@@ -84,8 +84,8 @@ fn model(ring: &[(Desc, bool)], table: &[Desc]) -> Outcome {
             {
                 return Outcome::Fault;
             }
-            // The last bytes of the memory are zero: a descriptor that is empty.
-            let zero = [Desc::default()];
+            // All other memory is zero: descriptors that are empty.
+            let zero = vec![Desc::default(); entries];
             let table = if desc.addr == TABLE { table } else { &zero };
             for entry in &table[..entries] {
                 if entry.flags & (INDIRECT | WRITE) != 0 || !is_mapped(entry.addr, entry.len) {
