@@ -88,8 +88,8 @@ impl HeaderWords {
 impl VirtioNetHeader {
     /// Whether it asks for nothing: neither a checksum nor segmentation.
     #[inline]
-    pub const fn is_plain(&self) -> bool {
-        self.flags & NEEDS_CSUM == 0 && self.gso_type == GSO_NONE
+    pub fn is_plain(&self) -> bool {
+        HeaderWords::from(*self).is_plain()
     }
 
     /// The bytes as they go to a driver.
