@@ -144,11 +144,22 @@ fn act(
             taken?;
         }
         Action::Use(count) => {
-            for _ in 0..count.min(chains.len()) {
-                let chain = chains.get(0).expect("there are more").clone();
-                let written = u32::try_from(chain.bytes()).unwrap_or(u32::MAX);
-                ring.push_used(memory, &chain, written)?;
-                chains.advance(1);
+            let mut left = count.min(chains.len());
+            while left > 0 {
+                // A run of simple ones goes back in one go.
+                let simple = chains.as_slice().iter().take(left);
+                let simple = simple.take_while(|chain| chain.only_segment().is_some()).count();
+                let run = chains.as_slice()[..simple].to_vec();
+                ring.push_all_used(memory, &run, run.iter().map(|chain| chain.first().len_u32()))?;
+                chains.advance(simple);
+                left -= simple;
+                if left > 0 {
+                    let chain = *chains.get(0).expect("there are more");
+                    let written = u32::try_from(chains.bytes(&chain)).unwrap_or(u32::MAX);
+                    ring.push_used(memory, &chain, written)?;
+                    chains.advance(1);
+                    left -= 1;
+                }
             }
             ring.publish(memory)?;
         }
@@ -183,7 +194,7 @@ fn check(memory: &Memory, chains: &Chains, size: u16) {
             memory.read(segment, 0, &mut private).expect("it is mapped");
             bytes += segment.len() as u64;
         }
-        assert_eq!(bytes, chain.bytes());
+        assert_eq!(bytes, chains.bytes(chain));
     }
     assert!(slots <= usize::from(size), "{slots} of {size} descriptors are taken");
 }

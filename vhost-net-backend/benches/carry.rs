@@ -12,7 +12,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::direct::Direct;
+use common::driver::{Driver, DriverRing};
 use common::guest::{EVENT_IDX, Guest, MRG_RXBUF};
+use common::packed::PackedRing;
 use common::{GUEST, NETVM, frame};
 use vhost_net_backend::datapath::EndId;
 
@@ -24,8 +26,8 @@ const UDP: u8 = 17;
 const BATCH: u16 = 64;
 
 /// Moves `rounds` batches of frames of `len` bytes. Returns the time the link took.
-fn run(features: u64, len: usize, rounds: u32) -> Duration {
-    let (mut guest, mut netvm) = (Guest::new(features, RING), Guest::new(features, RING));
+fn run<R: Driver>(features: u64, len: usize, rounds: u32) -> Duration {
+    let [mut guest, mut netvm] = [(); 2].map(|()| Guest::<R>::create(features, RING));
     let mut link = Direct::new(&guest, &netvm);
     let mut frame = frame(NETVM, GUEST, len, 1);
     frame[PROTOCOL] = UDP;
@@ -53,15 +55,23 @@ fn lengths() -> Vec<usize> {
     }
 }
 
+/// What is measured, or the one kind of ring that RING asks for.
+fn is_wanted(kind: &str) -> bool {
+    std::env::var("RING").map_or(true, |wanted| wanted == kind)
+}
+
 fn main() {
     // Under valgrind a few are enough: every run counts the same.
     let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
-    for (name, features) in [("split", MRG_RXBUF), ("split, event indices", MRG_RXBUF | EVENT_IDX)]
-    {
-        for len in lengths() {
-            let time = run(features, len, rounds);
-            let frames = f64::from(rounds) * f64::from(BATCH);
-            println!("{name}, {len} bytes: {:.1} ns a frame", time.as_secs_f64() * 1e9 / frames);
+    let kinds = [("split", run::<DriverRing> as fn(_, _, _) -> _), ("packed", run::<PackedRing>)];
+    for (kind, run) in kinds.into_iter().filter(|(kind, _)| is_wanted(kind)) {
+        for (name, features) in [("", MRG_RXBUF), (", event indices", MRG_RXBUF | EVENT_IDX)] {
+            for len in lengths() {
+                let time = run(features, len, rounds);
+                let frames = f64::from(rounds) * f64::from(BATCH);
+                let nanoseconds = time.as_secs_f64() * 1e9 / frames;
+                println!("{kind}{name}, {len} bytes: {nanoseconds:.1} ns a frame");
+            }
         }
     }
 }

@@ -61,7 +61,7 @@ fn answer_all<R: Ring>(
     for chain in (0..).map_while(|index| chains.get(index)) {
         let (command, room) = parts(chains, chain);
         let room = room.first().ok_or(ControlFault::NoAnswer(chain.id()))?;
-        let command = read(memory, command, chain.bytes())?;
+        let command = read(memory, command, chains.bytes(chain))?;
         write(memory, room, answer(command.as_deref()))?;
         // One byte was written.
         ring.push_used(memory, chain, 1)?;
@@ -73,7 +73,7 @@ fn answer_all<R: Ring>(
 fn parts<'a>(chains: &'a Chains, chain: &'a Chain) -> (&'a [Segment], &'a [Segment]) {
     let segments = chains.segments(chain);
     // No segment is empty, so the command ends with one of them.
-    let mut left = chain.bytes();
+    let mut left = chains.bytes(chain);
     let readable = segments.iter().take_while(|segment| {
         let is_command = left > 0;
         left = left.saturating_sub(segment.len() as u64);

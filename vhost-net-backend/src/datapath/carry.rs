@@ -5,10 +5,12 @@ use super::counters::{Counters, Tally};
 use super::drop_reason::DropReason;
 use super::filter::{Class, Filter, Frame, Verdict};
 use super::header::{HEADER_LEN, HeaderWords};
+use super::lane::Lane;
 use super::memory::{Memory, Segment};
 use super::offload::{self, Accepted, Checked, Offload, complete_checksum, segment};
 use super::packet::{MAX_FRAME, MIN_FRAME, Packet, Tail};
 use super::rate::Rates;
+use super::ring::chain::Chain;
 
 /// Frames between two publications.
 pub const BURST: usize = 64;
@@ -42,6 +44,12 @@ pub trait Source {
     fn place(&self) -> Option<(&Memory, &[Segment])>;
     /// Gives the frame's buffers back.
     fn done(&mut self);
+    /// The frames taken, if they may be carried the short way.
+    fn lane(&self) -> Option<Lane<'_>> {
+        None
+    }
+    /// Gives the buffers of that many frames back, which were carried the short way.
+    fn emptied(&mut self, _frames: usize) {}
     /// Shows the driver which buffers it got back.
     fn publish(&mut self);
 }
@@ -87,6 +95,13 @@ pub trait Sink {
     }
     /// Delivers a frame whole, or not at all.
     fn deliver(&mut self, frame: Outgoing<'_>) -> Result<(), DropReason>;
+    /// The buffers taken, if frames may be carried to them the short way.
+    fn lane(&self) -> Option<Lane<'_>> {
+        None
+    }
+    /// Counts the oldest buffers as used: the frames of these chains, header included, were put
+    /// into them, one into each.
+    fn filled(&mut self, _frames: &[Chain]) {}
     /// Shows the driver what was delivered.
     fn publish(&mut self);
 }
@@ -168,10 +183,16 @@ impl Carrier<'_> {
         starved: &mut bool,
     ) -> usize {
         source.take(BURST);
-        for frames in 0..BURST {
-            if self.patient && source.has_frames() && !sink.has_room() {
+        let mut frames = 0;
+        while frames < BURST {
+            if source.has_frames() && !sink.has_room() && self.patient {
                 *starved = true;
                 return frames;
+            }
+            let carried = self.run(source, sink, BURST - frames, tally);
+            if carried > 0 {
+                frames += carried;
+                continue;
             }
             let next = source.next(self.packet);
             let len = self.packet.len();
@@ -191,8 +212,9 @@ impl Carrier<'_> {
             tally.frames_in += 1;
             tally.bytes_in += len;
             source.done();
+            frames += 1;
         }
-        BURST
+        frames
     }
 
     #[inline]

@@ -63,6 +63,44 @@ impl Area {
     }
 }
 
+/// A memory with a region in hand, for many segments in a row: nearly all are in the same one.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    memory: &'a Memory,
+    region: u32,
+    mapping: &'a Mapping,
+}
+
+impl<'a> Window<'a> {
+    /// The bytes of a segment, if they are mapped.
+    #[inline(always)]
+    pub(super) fn bytes(&mut self, segment: &Segment) -> Option<Bytes<'a>> {
+        if segment.region != self.region {
+            self.mapping = self.memory.mapping(segment)?;
+            self.region = segment.region;
+        }
+        self.mapping.bytes(segment.offset, segment.len())
+    }
+
+    /// Brings the lines of `segment` closer that a header and the head of a frame are in, if they
+    /// are among the first `len` bytes.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, segment: &Segment, len: usize, to_write: bool) {
+        if segment.region == self.region {
+            self.mapping.prefetch(segment.offset, len, to_write);
+        }
+    }
+
+    /// Brings the lines of `segment` closer that lie behind those, up to `len` bytes.
+    #[inline]
+    pub(super) fn prefetch_tail(&self, segment: &Segment, len: usize, to_write: bool) {
+        if segment.region == self.region {
+            let lines = 3 * LINE..len.min(segment.len()).min(MAX_AHEAD);
+            self.mapping.prefetch_lines(segment.offset, lines, to_write);
+        }
+    }
+}
+
 /// A piece of guest memory within one region, checked to be mapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
@@ -77,6 +115,11 @@ impl Segment {
     /// Bytes.
     pub const fn len(&self) -> usize {
         self.len as usize
+    }
+
+    /// The same, as rings have it.
+    pub const fn len_u32(&self) -> u32 {
+        self.len
     }
 
     /// Whether it has no byte; no segment of a chain is empty.
@@ -98,6 +141,12 @@ impl Memory {
     /// Marks pages written from now on in `log`.
     pub fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
         self.log = log;
+    }
+
+    /// Whether pages written are marked.
+    #[inline]
+    pub const fn is_logged(&self) -> bool {
+        self.log.is_some()
     }
 
     /// The region `address` is in, its index, and the offset of `address` in it.
@@ -174,6 +223,14 @@ impl Memory {
         let region = self.regions.get(index)?;
         #[expect(clippy::cast_possible_truncation, reason = "there are at most 509 regions")]
         Some(Area { start: region.start, len: region.len, region: index as u32 })
+    }
+
+    /// The memory with the region of the last address in hand.
+    #[inline]
+    pub fn window(&self) -> Option<Window<'_>> {
+        let region = self.recent()?.region;
+        let mapping = &self.regions.get(region as usize)?.mapping;
+        Some(Window { memory: self, region, mapping })
     }
 
     #[inline]
@@ -264,10 +321,9 @@ impl Memory {
 
     /// Brings the lines of `segment` closer that lie behind those, up to `len` bytes.
     pub fn prefetch_tail(&self, segment: &Segment, len: usize, to_write: bool) {
-        if let Some(bytes) = self.bytes(segment) {
-            for line in (3 * LINE..len.min(segment.len()).min(MAX_AHEAD)).step_by(LINE) {
-                bytes.prefetch(line, to_write);
-            }
+        if let Some(mapping) = self.mapping(segment) {
+            let lines = 3 * LINE..len.min(segment.len()).min(MAX_AHEAD);
+            mapping.prefetch_lines(segment.offset, lines, to_write);
         }
     }
 

@@ -11,6 +11,7 @@ pub mod counters;
 pub mod drop_reason;
 pub mod filter;
 pub mod header;
+pub mod lane;
 pub mod log;
 pub mod memory;
 pub mod notify;

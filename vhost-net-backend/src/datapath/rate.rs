@@ -95,6 +95,12 @@ impl Rates {
         }
     }
 
+    /// Whether data frames are not limited.
+    #[inline]
+    pub const fn is_unlimited(&self) -> bool {
+        self.unlimited
+    }
+
     /// Takes what a frame of `bytes` bytes costs at `now` (ns), or nothing if a bucket has too
     /// little. A `now` before an earlier one counts as that one.
     #[inline]

@@ -6,10 +6,12 @@
 #![expect(unsafe_code, reason = "guest memory is reached by pointers")]
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
+use super::header::{HEADER_LEN, HeaderWords};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 /// One region of guest memory, mapped for as long as this exists.
@@ -52,6 +54,33 @@ impl Mapping {
     pub(super) fn bytes(&self, at: usize, len: usize) -> Option<Bytes<'_>> {
         let first = self.at(at, len)?;
         Some(Bytes { first, len, _mapping: PhantomData })
+    }
+
+    /// Brings the lines closer that a header at `at` is in, and the next, if they are among the `len`
+    /// bytes there.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, at: usize, len: usize, to_write: bool) {
+        let first = self.base.as_ptr().wrapping_add(at);
+        // See `Memory::write_frame`.
+        let apart = first.wrapping_add(HEADER_LEN).addr().is_multiple_of(LINE);
+        prefetch(first, to_write && !apart);
+        if len > LINE {
+            prefetch(first.wrapping_add(LINE), to_write);
+        }
+        if len > 2 * LINE {
+            prefetch(first.wrapping_add(2 * LINE), to_write);
+        }
+    }
+
+    /// Brings the lines closer that are in these bytes, counted from `at`.
+    #[inline]
+    pub(super) fn prefetch_lines(&self, at: usize, bytes: Range<usize>, to_write: bool) {
+        let first = self.base.as_ptr().wrapping_add(at);
+        let mut line = bytes.start;
+        while line < bytes.end {
+            prefetch(first.wrapping_add(line), to_write);
+            line = line.wrapping_add(LINE);
+        }
     }
 
     /// Copies `len` bytes at `at` to `to_at` in `to`.
@@ -114,6 +143,48 @@ impl Bytes<'_> {
         Some(array)
     }
 
+    /// The virtio-net header that these begin with, and the `N` words behind it.
+    #[inline(always)]
+    pub(super) fn read_head<const N: usize>(self) -> Option<(HeaderWords, [u64; N])> {
+        let header = HeaderWords::parse(self.read_array(0)?, self.read_array(8)?);
+        let from = self.at(HEADER_LEN, size_of::<[u64; N]>())?;
+        // SAFETY: as many bytes from `from` are among these, which were checked to be mapped and are
+        // kept so.
+        let words = unsafe { from.cast::<[u64; N]>().read_unaligned() };
+        compiler_fence(Ordering::SeqCst);
+        Some((header, words.map(u64::from_le)))
+    }
+
+    /// Writes a header and the words behind it, but the header only if another is there.
+    #[inline(always)]
+    pub(super) fn write_head<const N: usize>(
+        self,
+        header: HeaderWords,
+        words: &[u64; N],
+    ) -> Option<()> {
+        let to = self.at(HEADER_LEN, size_of::<[u64; N]>())?;
+        // SAFETY: as many bytes at `to` are among these, which were checked to be mapped, writable
+        // as all guest memory is, and are kept so.
+        unsafe { to.cast::<[u64; N]>().write_unaligned(words.map(u64::to_le)) };
+        if HeaderWords::parse(self.read_array(0)?, self.read_array(8)?) != header {
+            let (first, second) = header.to_bytes();
+            self.write(0, &first)?;
+            self.write(8, &second)?;
+        }
+        Some(())
+    }
+
+    /// Copies what lies between `at` and `end` to the same place in `to`.
+    #[inline]
+    pub(super) fn copy_tail(self, at: usize, to: Bytes<'_>, end: usize) -> Option<()> {
+        let len = end.checked_sub(at)?;
+        let (from, to) = (self.at(at, len)?, to.at(at, len)?);
+        // SAFETY: both ranges were checked to be mapped and are kept so. They may overlap when two
+        // frontends share one file, which `copy_to` allows.
+        unsafe { from.copy_to(to, len) };
+        Some(())
+    }
+
     /// Writes `from` to `at`.
     #[inline]
     pub(super) fn write(self, at: usize, from: &[u8]) -> Option<()> {
@@ -140,6 +211,8 @@ impl Bytes<'_> {
     }
 }
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Bytes that are copied without a call.
 const FEW: usize = 256;
 

@@ -6,6 +6,8 @@ use super::sink::RingSink;
 use super::source::RingSource;
 use super::{AnySink, AnySource};
 use crate::datapath::command::RingSetup;
+use crate::datapath::header::HEADER_LEN;
+use crate::datapath::lane::Lane;
 use crate::datapath::memory::Memory;
 use crate::datapath::notify::Notifier;
 use crate::datapath::ring::chain::Chains;
@@ -173,6 +175,24 @@ impl<'a, R: Ring> Parts<'a, R> {
             let taken = self.ring.take(self.usage.memory, self.chains, limit);
             self.check(taken);
         }
+    }
+
+    /// What [`Lane`] says.
+    #[inline]
+    pub(super) fn lane(&self) -> Option<Lane<'_>> {
+        // Pages that are written to are marked on the long way only.
+        let fits = self.usage.header_len == HEADER_LEN && !self.usage.memory.is_logged();
+        let lane = Lane { memory: self.usage.memory, chains: self.chains.as_slice() };
+        (fits && self.usage.max_buffers > 0).then_some(lane)
+    }
+
+    /// Marks the `count` oldest chains as used, with so many bytes written to each.
+    #[inline]
+    pub(super) fn use_up(&mut self, count: usize, written: impl Iterator<Item = u32>) {
+        let oldest = self.chains.as_slice().get(..count).unwrap_or_default();
+        let used = self.ring.push_all_used(self.usage.memory, oldest, written);
+        self.chains.advance(count);
+        self.check(used);
     }
 
     pub(super) fn publish(&mut self) {

@@ -1,12 +1,13 @@
 //! Frames into a driver's receive ring.
 
 use super::port::Parts;
-use super::source::AHEAD;
 use crate::datapath::carry::{Outgoing, Sink};
 use crate::datapath::drop_reason::DropReason;
 use crate::datapath::header::{HEADER_LEN, LEGACY_HEADER_LEN};
+use crate::datapath::lane::{AHEAD, Lane};
 use crate::datapath::memory::{Memory, Segment};
 use crate::datapath::packet::Tail;
+use crate::datapath::ring::chain::Chain;
 use crate::datapath::ring::{Direction, Ring, RingFault};
 
 /// Most receive buffers one frame may take. A driver that offers smaller ones than this allows for
@@ -28,9 +29,7 @@ impl<R: Ring> Sink for RingSink<'_, R> {
     fn has_room(&mut self) -> bool {
         if self.0.chains.is_empty() {
             self.0.take(BATCH);
-            for index in 0..AHEAD {
-                self.0.chains.fetch(self.0.usage.memory, index, Direction::Write);
-            }
+            self.0.chains.fetch_first(self.0.usage.memory, AHEAD, Direction::Write);
         }
         // With a fault, frames are dropped rather than kept waiting.
         !self.0.chains.is_empty() || self.0.fault.is_some()
@@ -42,6 +41,20 @@ impl<R: Ring> Sink for RingSink<'_, R> {
         let buffers = self.gather(total)?;
         let delivered = self.fill(frame, buffers, total);
         self.0.check(delivered).ok_or(DropReason::PeerDown)
+    }
+
+    #[inline]
+    fn lane(&self) -> Option<Lane<'_>> {
+        self.0.lane()
+    }
+
+    #[inline]
+    fn filled(&mut self, frames: &[Chain]) {
+        if let Some(last) = frames.last() {
+            self.0.chains.expect(last.first().len());
+        }
+        // The headers on both sides are equally long.
+        self.0.use_up(frames.len(), frames.iter().map(|chain| chain.first().len_u32()));
     }
 
     fn publish(&mut self) {
@@ -66,7 +79,7 @@ impl<R: Ring> RingSink<'_, R> {
                     }
                 }
             };
-            room += chain.bytes();
+            room += self.0.chains.bytes(chain);
             if room >= total {
                 return Ok(count + 1);
             }
@@ -130,7 +143,7 @@ impl<R: Ring> RingSink<'_, R> {
             for segment in chains.segments(chain) {
                 writer.fill(segment).ok_or(RingFault::Unmapped(0))?;
             }
-            let written = left.min(chain.bytes());
+            let written = left.min(chains.bytes(chain));
             left -= written;
             // No more than a frame with its header.
             ring.push_used(usage.memory, chain, u32::try_from(written).unwrap_or(u32::MAX))?;

@@ -2,13 +2,10 @@
 
 use super::port::Parts;
 use crate::datapath::carry::{Next, Source};
+use crate::datapath::lane::{AHEAD, Lane};
 use crate::datapath::memory::{Memory, Segment};
 use crate::datapath::packet::{LEAD, Packet};
 use crate::datapath::ring::{Direction, Ring};
-
-/// How many frames ahead of its turn a frame is fetched, and the buffer that it will probably go
-/// to: far enough for it to arrive, and not so far that the processor gives up fetching.
-pub(super) const AHEAD: usize = 16;
 
 /// A driver's transmit ring.
 #[derive(Debug)]
@@ -22,9 +19,7 @@ impl<R: Ring> Source for RingSource<'_, R> {
     fn take(&mut self, limit: usize) {
         if self.0.chains.is_empty() {
             self.0.take(limit);
-            for index in 0..AHEAD {
-                self.0.chains.fetch(self.0.usage.memory, index, Direction::Read);
-            }
+            self.0.chains.fetch_first(self.0.usage.memory, AHEAD, Direction::Read);
         }
     }
 
@@ -41,13 +36,14 @@ impl<R: Ring> Source for RingSource<'_, R> {
         };
         chains.fetch(usage.memory, AHEAD, Direction::Read);
         // While this frame is being carried, the next one comes closer.
-        if chain.bytes() > LEAD as u64
+        let bytes = chains.bytes(chain);
+        if bytes > LEAD as u64
             && let Some(following) = chains.get(1)
             && let Some(segment) = chains.segments(following).last()
         {
             usage.memory.prefetch_tail(segment, segment.len(), false);
         }
-        match packet.load(usage.memory, chains.segments(chain), chain.bytes(), usage.header_len) {
+        match packet.load(usage.memory, chains.segments(chain), bytes, usage.header_len) {
             Ok(()) => Next::Frame,
             Err(reason) => Next::Drop(reason),
         }
@@ -67,6 +63,16 @@ impl<R: Ring> Source for RingSource<'_, R> {
             chains.advance(1);
             self.0.check(used);
         }
+    }
+
+    #[inline]
+    fn lane(&self) -> Option<Lane<'_>> {
+        self.0.lane()
+    }
+
+    #[inline]
+    fn emptied(&mut self, frames: usize) {
+        self.0.use_up(frames, std::iter::repeat(0));
     }
 
     fn publish(&mut self) {

@@ -56,6 +56,13 @@ impl Direct {
         }
     }
 
+    /// The same with these limits on both directions.
+    #[must_use]
+    pub fn limited(mut self, limits: &Limits) -> Self {
+        self.rates = Rates::new(limits);
+        self
+    }
+
     /// Another link, with the buffers of this one.
     pub fn restart(&mut self, ends: [End; 2], rules: &Rules) {
         self.ends = ends;

@@ -153,7 +153,7 @@ fn t16_descriptors_over_hundreds_of_regions_take_bounded_memory() {
             assert_eq!(taken, Ok(()));
             let chain = *chains.get(0).unwrap();
             assert_eq!(chains.segments(&chain).len(), 500 * usize::from(descriptors));
-            assert_eq!(chain.bytes(), u64::from(descriptors) * u64::from(all.len));
+            assert_eq!(chains.bytes(&chain), u64::from(descriptors) * u64::from(all.len));
         } else {
             assert_eq!(taken, Err(RingFault::Loop(0)));
         }

@@ -13,6 +13,7 @@ mod control;
 mod drops;
 mod features;
 mod gate;
+mod lane;
 mod log;
 mod memory;
 mod model;

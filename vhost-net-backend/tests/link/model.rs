@@ -158,7 +158,7 @@ proptest! {
                 prop_assert_eq!(&got, expected);
                 prop_assert_eq!(chain.id(), head);
                 let bytes: u64 = expected.iter().map(|(_, len)| u64::from(*len)).sum();
-                prop_assert_eq!(chain.bytes(), bytes);
+                prop_assert_eq!(chains.bytes(chain), bytes);
                 // What the model accepts, virtio-queue reads alike.
                 let mut queue = Queue::new(driver.layout.size).unwrap();
                 queue.set_size(driver.layout.size);

@@ -126,6 +126,16 @@ impl Filter {
         self.apply(from, frame, now)
     }
 
+    /// Whether a frame of `len` bytes that starts with these words, little-endian, may pass as
+    /// data, if that is seen at a glance.
+    #[inline(always)]
+    pub fn passes(&self, from: EndId, words: &[u64], len: usize, now: u64) -> bool {
+        match words.first_chunk() {
+            Some(words) => plain::words_pass(self, from, words, (len, len), now),
+            None => false,
+        }
+    }
+
     /// The rules, one after the other.
     fn apply(&self, from: EndId, frame: &Frame<'_>, now: u64) -> Verdict {
         let checked = match from {

@@ -6,36 +6,47 @@ use crate::datapath::memory::{Memory, Segment};
 /// One descriptor chain, checked as a whole.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain {
+    /// Its first segment, or an empty one if it has none.
+    first: Segment,
     id: u16,
     slots: u16,
-    /// How many segments, and, if it is not one, where they are among those of all chains.
-    count: u32,
+    /// 0: it has that segment only. Else where, counted from 1, the others are described.
+    more: u32,
+}
+
+/// A chain that does not have just one segment.
+#[derive(Clone, Copy, Debug)]
+struct Many {
+    /// Where its segments are among those of all such chains.
     start: usize,
-    only: Segment,
+    count: usize,
     bytes: u64,
 }
 
 impl Chain {
-    /// Its only segment, if it has just one.
+    /// Its only segment, if it has just one and takes one descriptor of the ring.
     #[inline]
     pub const fn only_segment(&self) -> Option<&Segment> {
-        if self.count == 1 { Some(&self.only) } else { None }
+        if self.more == 0 { Some(&self.first) } else { None }
+    }
+
+    /// Its first segment, or an empty one if it has none.
+    #[inline]
+    pub const fn first(&self) -> &Segment {
+        &self.first
     }
 
     /// What identifies the chain to the driver: the index of its first descriptor (split) or its
     /// buffer id (packed).
+    #[inline]
     pub const fn id(&self) -> u16 {
         self.id
     }
 
     /// Descriptors it takes of the ring itself.
+    #[inline]
     pub const fn slots(&self) -> u16 {
         self.slots
-    }
-
-    /// Bytes of all segments together; of a command, only of those before the answer's.
-    pub const fn bytes(&self) -> u64 {
-        self.bytes
     }
 }
 
@@ -44,6 +55,8 @@ impl Chain {
 #[derive(Debug, Default)]
 pub struct Chains {
     chains: Vec<Chain>,
+    /// Those that do not have just one segment, in the same order, and the segments of these.
+    many: Vec<Many>,
     segments: Vec<Segment>,
     /// Chains at the front that were used.
     used: usize,
@@ -69,6 +82,7 @@ impl Chains {
         let size = usize::from(size);
         Self {
             chains: Vec::with_capacity(size.min(256)),
+            many: Vec::with_capacity(size.min(256)),
             segments: Vec::with_capacity(ENOUGH_SEGMENTS + size.min(MAX_CHAIN.into())),
             ..Self::default()
         }
@@ -78,6 +92,12 @@ impl Chains {
     #[inline]
     pub fn get(&self, index: usize) -> Option<&Chain> {
         self.chains.get(self.used.wrapping_add(index))
+    }
+
+    /// All, oldest first.
+    #[inline]
+    pub fn as_slice(&self) -> &[Chain] {
+        self.chains.get(self.used..).unwrap_or_default()
     }
 
     /// How many there are.
@@ -94,11 +114,39 @@ impl Chains {
     /// The segments of a chain, in order.
     #[inline]
     pub fn segments<'a>(&'a self, chain: &'a Chain) -> &'a [Segment] {
-        if chain.count == 1 {
-            return std::slice::from_ref(&chain.only);
+        match self.many(chain) {
+            None => std::slice::from_ref(&chain.first),
+            Some(many) => self
+                .segments
+                .get(many.start..many.start.wrapping_add(many.count))
+                .unwrap_or_default(),
         }
-        let end = chain.start.wrapping_add(chain.count as usize);
-        self.segments.get(chain.start..end).unwrap_or_default()
+    }
+
+    /// Bytes of all segments of a chain together; of a command, only of those before the answer's.
+    #[inline]
+    pub fn bytes(&self, chain: &Chain) -> u64 {
+        self.many(chain).map_or(chain.first.len() as u64, |many| many.bytes)
+    }
+
+    #[inline]
+    fn many(&self, chain: &Chain) -> Option<&Many> {
+        self.many.get((chain.more as usize).checked_sub(1)?)
+    }
+
+    /// Brings closer what will be touched first of the `count` oldest chains.
+    pub fn fetch_first(&self, memory: &Memory, count: usize, direction: Direction) {
+        let to_write = direction == Direction::Write;
+        let Some(window) = memory.window() else {
+            return;
+        };
+        for (index, chain) in self.as_slice().iter().take(count).enumerate() {
+            match chain.only_segment() {
+                Some(segment) if to_write => window.prefetch(segment, self.expected, true),
+                Some(segment) => window.prefetch(segment, segment.len(), false),
+                None => self.fetch(memory, index, direction),
+            }
+        }
     }
 
     /// Brings closer what will be touched first of the chain `index` places behind the oldest.
@@ -133,6 +181,7 @@ impl Chains {
     /// Drops all.
     pub fn clear(&mut self) {
         self.chains.clear();
+        self.many.clear();
         self.segments.clear();
         self.used = 0;
         self.open = (0, 0);
@@ -150,14 +199,22 @@ impl Chains {
         if self.used == 0 {
             return;
         }
-        let Some(oldest) = self.get(0) else {
+        if self.is_empty() {
             return self.clear();
-        };
-        let shift = oldest.start;
+        }
         self.chains.drain(..self.used);
+        // Those that are left have the last of the others.
+        let left = self.chains.iter().filter(|chain| chain.more != 0).count();
+        let gone = self.many.len().saturating_sub(left);
+        let shift = self.many.get(gone).map_or(self.segments.len(), |many| many.start);
+        self.many.drain(..gone);
         self.segments.drain(..shift);
-        for chain in &mut self.chains {
-            chain.start = chain.start.wrapping_sub(shift);
+        for many in &mut self.many {
+            many.start = many.start.wrapping_sub(shift);
+        }
+        for chain in self.chains.iter_mut().filter(|chain| chain.more != 0) {
+            // They count from 1, so what is left of them does too.
+            chain.more = chain.more.wrapping_sub(u32::try_from(gone).unwrap_or(u32::MAX));
         }
         self.used = 0;
         self.open = (self.segments.len(), 0);
@@ -206,21 +263,24 @@ impl Chains {
     pub(super) fn close(&mut self, id: u16, slots: u16) {
         let (start, bytes) = self.open;
         let segments = self.segments.get(start..).unwrap_or_default();
-        // Far fewer than 2^32 segments are held at once: see ENOUGH_SEGMENTS.
-        let count = u32::try_from(segments.len()).unwrap_or(u32::MAX);
-        let only = segments.first().copied().unwrap_or_default();
-        if count == 1 {
+        let count = segments.len();
+        let first = segments.first().copied().unwrap_or_default();
+        let more = if (count, slots, bytes) == (1, 1, first.len() as u64) {
             self.segments.truncate(start);
-        }
+            0
+        } else {
+            self.many.push(Many { start, count, bytes });
+            // Far fewer than 2^32 are held at once: see ENOUGH_SEGMENTS.
+            u32::try_from(self.many.len()).unwrap_or(u32::MAX)
+        };
         self.open = (self.segments.len(), 0);
-        self.chains.push(Chain { id, slots, count, start, only, bytes });
+        self.chains.push(Chain { first, id, slots, more });
     }
 
     /// Appends a chain of one segment, as nearly all are.
     #[inline]
     pub(super) fn push_only(&mut self, id: u16, only: Segment) {
-        let (start, bytes) = (self.segments.len(), only.len() as u64);
-        self.chains.push(Chain { id, slots: 1, count: 1, start, only, bytes });
+        self.chains.push(Chain { first: only, id, slots: 1, more: 0 });
     }
 
     /// Forgets the chain being taken: it breaks a rule.

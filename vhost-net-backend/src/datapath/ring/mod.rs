@@ -134,6 +134,20 @@ pub trait Ring {
     /// order taken. The driver sees it at the next [`Ring::publish`].
     fn push_used(&mut self, memory: &Memory, chain: &Chain, written: u32) -> Result<(), RingFault>;
 
+    /// The same for several chains of one descriptor, with the bytes written to each.
+    #[inline]
+    fn push_all_used(
+        &mut self,
+        memory: &Memory,
+        chains: &[Chain],
+        written: impl Iterator<Item = u32>,
+    ) -> Result<(), RingFault> {
+        for (chain, written) in chains.iter().zip(written) {
+            self.push_used(memory, chain, written)?;
+        }
+        Ok(())
+    }
+
     /// Shows the driver everything used so far. Returns whether the driver wants a call for it.
     fn publish(&mut self, memory: &Memory) -> Result<bool, RingFault>;
 

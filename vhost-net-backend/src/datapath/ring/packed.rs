@@ -54,11 +54,12 @@ impl Position {
             Self { slot: self.slot + slots, wrap: self.wrap }
         }
     }
+}
 
-    /// The flags of a used descriptor here.
-    const fn used_flags(self) -> u16 {
-        if self.wrap { DESC_AVAIL | DESC_USED } else { 0 }
-    }
+/// The second word of the used descriptor that gives a chain back.
+#[inline]
+fn used_word(flags: u16, chain: &Chain, written: u32) -> u64 {
+    u64::from(written) | u64::from(chain.id()) << 32 | u64::from(flags) << 48
 }
 
 /// A running packed ring.
@@ -273,9 +274,22 @@ impl PackedRing {
     ) -> Result<(), RingFault> {
         let [_, word] = self.areas.descriptor(slot)?;
         word.store(rest.to_le(), order);
-        // The whole area is mapped, so this does not overflow.
-        memory.mark(self.layout.descriptors + 16 * u64::from(slot), 16);
+        memory.mark(self.address(slot), 16);
         Ok(())
+    }
+
+    /// The guest address of a descriptor; the ring is mapped, so there is one.
+    const fn address(&self, slot: u16) -> u64 {
+        self.layout.descriptors.wrapping_add(16 * slot as u64)
+    }
+
+    /// The flags of a descriptor that is used now.
+    const fn used_flags(&self) -> u16 {
+        let written = match self.usage.direction {
+            Direction::Read => 0,
+            Direction::Write | Direction::ReadThenWrite => DESC_WRITE,
+        };
+        written | if self.used.wrap { DESC_AVAIL | DESC_USED } else { 0 }
     }
 
     fn wants_call(&mut self) -> Result<bool, RingFault> {
@@ -362,13 +376,44 @@ impl Ring for PackedRing {
         chain: &Chain,
         written: u32,
     ) -> Result<(), RingFault> {
-        let written_flag = if self.usage.direction == Direction::Read { 0 } else { DESC_WRITE };
-        let flags = self.used.used_flags() | written_flag;
-        let rest = u64::from(written) | u64::from(chain.id()) << 32 | u64::from(flags) << 48;
-        let slot = self.used.slot;
-        self.held.push((slot, rest));
+        self.held.push((self.used.slot, used_word(self.used_flags(), chain, written)));
         self.used = self.used.advance(chain.slots(), self.layout.size);
         self.outstanding = self.outstanding.saturating_sub(chain.slots());
+        Ok(())
+    }
+
+    #[inline]
+    fn push_all_used(
+        &mut self,
+        memory: &Memory,
+        chains: &[Chain],
+        mut written: impl Iterator<Item = u32>,
+    ) -> Result<(), RingFault> {
+        let mut left = chains;
+        // Without it, the driver sees none of the others.
+        if self.held.is_empty()
+            && let Some((first, behind)) = left.split_first()
+        {
+            self.push_used(memory, first, written.next().unwrap_or(0))?;
+            left = behind;
+        }
+        while !left.is_empty() {
+            // Up to the ring's end, and from its beginning.
+            let Position { slot, .. } = self.used;
+            let flags = self.used_flags();
+            let slots = self.areas.descriptors.as_slice().get(usize::from(slot)..);
+            let slots = slots.unwrap_or_default();
+            let (now, later) = left.split_at_checked(slots.len()).unwrap_or((left, &[]));
+            for (([_, word], chain), written) in slots.iter().zip(now).zip(&mut written) {
+                word.store(used_word(flags, chain, written).to_le(), Relaxed);
+            }
+            memory.mark(self.address(slot), 16 * now.len() as u64);
+            // No more than the ring has, whose size is 16 bits.
+            let count = u16::try_from(now.len()).unwrap_or(0);
+            self.used = self.used.advance(count, self.layout.size);
+            self.outstanding = self.outstanding.saturating_sub(count);
+            left = later;
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Split rings (virtio 1.2, 2.7).
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, fence};
 
@@ -127,28 +128,31 @@ impl SplitRing {
         Ok(avail != self.next_avail)
     }
 
+    /// Where in the available ring the next chains are that can be taken, at most `limit` and not
+    /// beyond the ring's end.
+    #[inline]
+    fn ready(&self, limit: usize) -> Range<usize> {
+        let first = usize::from(self.next_avail & self.mask);
+        let ready = usize::from(self.avail_idx.wrapping_sub(self.next_avail)).min(limit);
+        first..first.wrapping_add(ready).min(self.layout.size.into())
+    }
+
     /// Takes chains as long as they are what nearly all are: one descriptor, in the region that the
     /// last one was in. Returns how many; what to do with the next is for [`Self::take_next`].
     #[inline]
     fn take_simple(&mut self, memory: &Memory, chains: &mut Chains, limit: usize) -> usize {
-        let Some(area) = memory.recent() else {
+        let (Some(area), Some(write)) = (memory.recent(), self.usage.direction.flag()) else {
             return 0;
         };
-        let heads = self.areas.available.as_slice().get(ENTRIES..).unwrap_or_default();
-        let descriptors = self.areas.descriptors.as_slice();
-        let ready = usize::from(self.avail_idx.wrapping_sub(self.next_avail)).min(limit);
-        let Some(write) = self.usage.direction.flag() else {
-            return 0;
-        };
-        let mut count = 0;
-        let mut next = self.next_avail;
-        while count < ready {
-            let Some(head) = heads.get(usize::from(next & self.mask)) else {
-                break;
-            };
+        let heads = self.areas.heads(self.ready(limit));
+        let (descriptors, epoch) = (self.areas.descriptors.as_slice(), self.epoch);
+        // As long as the other, which one look at the index tells the compiler.
+        let all_taken = self.taken.get_mut(..descriptors.len()).unwrap_or_default();
+        let mut count: u16 = 0;
+        for head in heads {
             let head = u16::from_le(head.load(Relaxed));
             let (Some([address, rest]), Some(taken)) =
-                (descriptors.get(usize::from(head)), self.taken.get_mut(usize::from(head)))
+                (descriptors.get(usize::from(head)), all_taken.get_mut(usize::from(head)))
             else {
                 break;
             };
@@ -157,34 +161,29 @@ impl SplitRing {
                 break;
             };
             if descriptor.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) != write
-                || *taken == self.epoch
+                || *taken == epoch
             {
                 break;
             }
-            *taken = self.epoch;
+            *taken = epoch;
             chains.push_only(head, segment);
-            next = next.wrapping_add(1);
-            count += 1;
+            count = count.wrapping_add(1);
         }
-        self.next_avail = next;
-        count
+        self.next_avail = self.next_avail.wrapping_add(count);
+        count.into()
     }
 
     /// Brings what the next `limit` chains need of the ring closer, all at once: their descriptors,
     /// which another CPU wrote, and the entries by which they will be returned.
     #[inline]
     fn fetch_ahead(&self, limit: usize) {
-        let ready = usize::from(self.avail_idx.wrapping_sub(self.next_avail)).min(limit);
-        let first = usize::from(self.next_avail & self.mask);
-        let mask = usize::from(self.mask);
-        for slot in first..first + ready {
-            if let Some(head) = self.areas.available.get((slot & mask) + ENTRIES) {
-                let head = u16::from_le(head.load(Relaxed));
-                self.areas.descriptors.prefetch(head.into(), false);
-            }
+        // Those beyond the ring's end have to do without.
+        let ready = self.ready(limit);
+        for head in self.areas.heads(ready.clone()) {
+            self.areas.descriptors.prefetch(u16::from_le(head.load(Relaxed)).into(), false);
         }
-        for slot in (first..first + ready).step_by(8) {
-            self.areas.used_entries.prefetch(slot & mask, true);
+        for slot in ready.step_by(8) {
+            self.areas.used_entries.prefetch(slot, true);
         }
     }
 
@@ -268,6 +267,11 @@ impl SplitRing {
         self.set_used_word(memory, word, value, Relaxed)
     }
 
+    /// The guest address of an entry of the used ring; the ring is mapped, so there is one.
+    const fn entry_address(&self, slot: u16) -> u64 {
+        self.layout.used.wrapping_add(4 + 8 * slot as u64)
+    }
+
     fn set_used_word(
         &self,
         memory: &Memory,
@@ -325,12 +329,38 @@ impl Ring for SplitRing {
 
     #[inline]
     fn push_used(&mut self, memory: &Memory, chain: &Chain, written: u32) -> Result<(), RingFault> {
-        let slot = usize::from(self.next_used & self.mask);
-        let [id, len] = self.areas.used_entries.get(slot).ok_or(RingFault::Index(0))?;
+        let slot = self.next_used & self.mask;
+        let [id, len] = self.areas.used_entries.get(slot.into()).ok_or(RingFault::Index(slot))?;
         id.store(u32::from(chain.id()).to_le(), Relaxed);
         len.store(written.to_le(), Relaxed);
-        memory.mark(self.layout.used.wrapping_add(4 + 8 * slot as u64), 8);
+        memory.mark(self.entry_address(slot), 8);
         self.next_used = self.next_used.wrapping_add(1);
+        Ok(())
+    }
+
+    #[inline]
+    fn push_all_used(
+        &mut self,
+        memory: &Memory,
+        chains: &[Chain],
+        written: impl Iterator<Item = u32>,
+    ) -> Result<(), RingFault> {
+        let (mut left, mut written) = (chains, written);
+        while !left.is_empty() {
+            // Up to the ring's end, and from its beginning.
+            let first = self.next_used & self.mask;
+            let entries = self.areas.used_entries.as_slice();
+            let entries = entries.get(usize::from(first)..).unwrap_or_default();
+            let (now, later) = left.split_at_checked(entries.len()).unwrap_or((left, &[]));
+            for (([id, len], chain), written) in entries.iter().zip(now).zip(&mut written) {
+                id.store(u32::from(chain.id()).to_le(), Relaxed);
+                len.store(written.to_le(), Relaxed);
+            }
+            memory.mark(self.entry_address(first), 8 * now.len() as u64);
+            // No more than entries are left, whose number is 16 bits.
+            self.next_used = self.next_used.wrapping_add(u16::try_from(now.len()).unwrap_or(0));
+            left = later;
+        }
         Ok(())
     }
 
@@ -380,6 +410,13 @@ impl Areas {
             used: area(memory, used, ENTRIES + 4 * size + 1)?,
             used_entries: area(memory, used.wrapping_add(4), size)?,
         })
+    }
+
+    /// Entries of the available ring.
+    #[inline]
+    fn heads(&self, slots: Range<usize>) -> &[AtomicU16] {
+        let words = slots.start.wrapping_add(ENTRIES)..slots.end.wrapping_add(ENTRIES);
+        self.available.as_slice().get(words).unwrap_or_default()
     }
 
     #[inline]
