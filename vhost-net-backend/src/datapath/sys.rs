@@ -87,9 +87,9 @@ impl Mapping {
     pub(super) fn copy(&self, at: usize, to: &Self, to_at: usize, len: usize) -> Option<()> {
         let from = self.at(at, len)?;
         let to = to.at(to_at, len)?;
-        // SAFETY: both ranges were checked to be mapped and are kept so. They may overlap when two
-        // frontends share one file, which `copy_to` allows.
-        unsafe { from.copy_to(to, len) };
+        // SAFETY: both ranges were checked to be mapped, writable as all guest memory is, and are
+        // kept so.
+        unsafe { copy_across(from, to, len) };
         Some(())
     }
 
@@ -179,9 +179,9 @@ impl Bytes<'_> {
     pub(super) fn copy_tail(self, at: usize, to: Bytes<'_>, end: usize) -> Option<()> {
         let len = end.checked_sub(at)?;
         let (from, to) = (self.at(at, len)?, to.at(at, len)?);
-        // SAFETY: both ranges were checked to be mapped and are kept so. They may overlap when two
-        // frontends share one file, which `copy_to` allows.
-        unsafe { from.copy_to(to, len) };
+        // SAFETY: both ranges were checked to be mapped, writable as all guest memory is, and are
+        // kept so.
+        unsafe { copy_across(from, to, len) };
         Some(())
     }
 
@@ -249,6 +249,38 @@ unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
     }
     pieces!(128 64 32 16 8 4 2 1);
     debug_assert_eq!(at, len);
+}
+
+/// Bytes from which on the processor copies by itself as fast as any loop, if it says it can.
+const MANY: usize = 2048;
+
+/// Copies `len` bytes from one guest to another.
+///
+/// What is long is left to the processor. It need not fetch the lines first that it will overwrite,
+/// as the C library's loop for pages does: a twentieth of the time of a GSO frame.
+///
+/// # Safety
+/// `len` bytes at `from` are readable and `len` bytes at `to` writable. They may overlap, as they do
+/// when two frontends share one file: then what is written is one or the other's.
+#[inline]
+unsafe fn copy_across(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if len >= MANY && std::arch::is_x86_feature_detected!("ermsb") {
+        // SAFETY: as the caller guarantees; the direction flag is clear, as it always is in Rust;
+        // nothing but memory and the three registers changes.
+        unsafe {
+            std::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rsi") from.as_ptr() => _,
+                inout("rdi") to.as_ptr() => _,
+                options(nostack, preserves_flags)
+            );
+        }
+        return;
+    }
+    // SAFETY: as the caller guarantees.
+    unsafe { from.copy_to(to, len) };
 }
 
 /// Brings the line at `address` closer, to be read or written.
