@@ -3,8 +3,13 @@
 # the ratio of each pair of runs. DPDK's testpmd is the generator (virtio_user, on CPU 1); the device under test is
 # on CPU 0: testpmd again, forwarding blindly between two vhost ports (io mode), or netvm-link with every filter on.
 #
-# The generator puts frames between guest and netvm on both ends, and each end sends what it receives back with
-# addresses and ports swapped, so that well-formed frames of the right stations go both ways for as long as it runs.
+# The generator puts frames between guest and netvm on both ends, and each end sends what it receives back with MAC
+# addresses swapped (a frame's IP source is the guest's either way, which is what the link insists on for frames from
+# the guest), so that well-formed frames of the right stations go both ways for as long as it runs.
+#
+# Where the generator is the slower one, rates say nothing about the device: so each device also says, by its own
+# clock, what a frame costs it while it has any (testpmd: record-core-cycles; netvm-link: its busy time). That is
+# the "cost" line.
 set -euo pipefail
 
 usage() {
@@ -107,9 +112,18 @@ wait_until() { # seconds command...
 
 start_dpdk() { # sockets...
   testpmd 0 dut --vdev "net_vhost0,iface=$1" --vdev "net_vhost1,iface=$2" -- \
-    --nb-cores=1 --forward-mode=io --auto-start --total-num-mbufs=16384 --stats-period 60 \
-    </dev/null >"$log/dut-$run.log" 2>&1 &
+    -i --nb-cores=1 --forward-mode=io --total-num-mbufs=16384 <"$work/dut-$run" >"$log/dut-$run.log" 2>&1 &
   dut=$!
+  exec 8>"$work/dut-$run"
+  printf 'set record-core-cycles on\nstart\n' >&8
+}
+stop_dpdk() {
+  printf 'show fwd stats all\nstop\nquit\n' >&8
+  exec 8>&-
+  wait_until 10 ended "$dut" || true
+  stop "$dut"
+  cost=$(awk -F '[=()/@ ]+' '/CPU cycles.packet=/ { cycles = $5 } / at [0-9]+ MHz/ { mhz = $(NF - 2) }
+    END { if (mhz) printf "%.1f", cycles * 1000 / mhz }' "$log/dut-$run.log")
 }
 
 start_link() { # sockets... frame bytes
@@ -124,17 +138,29 @@ start_link() { # sockets... frame bytes
   dut=$!
 }
 
-# Runs the generator against a device; prints the frames a second that came back at both ends together.
+stop_link() {
+  # Its sessions have ended, and what it says of the last comes with the sums.
+  wait_until 5 ended_sessions || true
+  stop "$dut"
+  cost=$(sed -n 's/.*frames_in=\([0-9]*\) frames_out=\([0-9]*\) busy=\([0-9.]*\)\(m\{0,1\}\)s.*/\1 \2 \3 \4/p' \
+    "$log/dut-$run.log" | awk '{ frames = $1 + $2; busy = $3 * ($4 == "m" ? 1e6 : 1e9) }
+      END { if (frames) printf "%.1f", busy / frames }')
+}
+ended_sessions() { [ "$(grep -c 'frontend disconnected' "$log/dut-$run.log")" = 2 ]; }
+
+# Runs the generator against a device. Sets `rate`, the frames a second that came back at both ends together, and
+# `cost`, the nanoseconds that one costs the device, if it says.
 carry() { # dpdk|link, frame bytes, split|packed
   local guest=$work/guest-$run netvm=$work/netvm-$run virtio=queue_size=1024 gen="$log/generator-$run.log"
   [ "$3" = split ] || virtio=$virtio,packed_vq=1
+  mkfifo "$work/dut-$run"
   "start_$1" "$guest" "$netvm" "$2"
   wait_until 15 test -S "$guest" -a -S "$netvm" || fail "$1 made no sockets" "$log/dut-$run.log"
   mkfifo "$work/commands-$run"
   testpmd 1 generator --single-file-segments \
     --vdev "net_virtio_user0,path=$guest,mac=$GUEST_MAC,$virtio" \
     --vdev "net_virtio_user1,path=$netvm,mac=$NETVM_MAC,$virtio" -- \
-    -i --nb-cores=1 --forward-mode=5tswap --port-topology=loop \
+    -i --nb-cores=1 --forward-mode=macswap --port-topology=loop \
     --eth-peer="0,$NETVM_MAC" --eth-peer="1,$GUEST_MAC" --tx-ip="$GUEST_IP,$NETVM_IP" \
     --txpkts="$2" --total-num-mbufs=16384 --burst=64 --txd=1024 --rxd=1024 \
     <"$work/commands-$run" >"$gen" 2>&1 &
@@ -159,7 +185,7 @@ carry() { # dpdk|link, frame bytes, split|packed
   wait_until 10 ended "$generator" || true
   stop "$generator"
   generator=""
-  stop "$dut"
+  "stop_$1"
   dut=""
   # Both ports are shown at a time; the first time there is nothing to compare with, and it says 0.
   rate=$(awk '/Forward statistics|Telling cores/ { exit }
@@ -197,17 +223,26 @@ for row in "${rows[@]}"; do
     continue
   fi
   : >"$work/ratios"
+  : >"$work/costs"
   for pair in $(seq "$pairs"); do
     # Which one goes first changes, so that a machine that warms up or slows down favours neither.
     order=(dpdk link)
     [ $((pair % 2)) = 1 ] || order=(link dpdk)
     for device in "${order[@]}"; do
       carry "$device" "$bytes" "$ring"
-      declare "${device}_rate=$rate"
+      declare "${device}_rate=$rate" "${device}_cost=${cost:-0}"
     done
     ratio=$(awk -v l="$link_rate" -v d="$dpdk_rate" 'BEGIN { printf "%.3f", l / d }')
     echo "$ratio" >>"$work/ratios"
-    echo "pair  $row $pair/$pairs: netvm-link $link_rate frames/s, DPDK $dpdk_rate frames/s, $ratio" >&2
+    if [ "$link_cost" != 0 ] && [ "$dpdk_cost" != 0 ]; then
+      awk -v l="$link_cost" -v d="$dpdk_cost" 'BEGIN { printf "%.3f %s %s\n", d / l, l, d }' >>"$work/costs"
+    fi
+    echo "pair  $row $pair/$pairs: netvm-link $link_rate frames/s, DPDK $dpdk_rate frames/s, $ratio;" \
+      "a frame costs $link_cost and $dpdk_cost ns" >&2
   done
   echo "ratio $row $(median <"$work/ratios") (median of $pairs pairs; lowest $(sort -n "$work/ratios" | head -n 1), highest $(sort -n "$work/ratios" | tail -n 1))"
+  if [ -s "$work/costs" ]; then
+    echo "cost  $row $(awk '{ print $1 }' "$work/costs" | median) (median of DPDK's ns a frame by netvm-link's;" \
+      "$(awk '{ print $3 }' "$work/costs" | median) and $(awk '{ print $2 }' "$work/costs" | median))"
+  fi
 done

@@ -322,6 +322,7 @@ fn load(
     duration: Duration,
 ) -> Result<Throughput, BenchError> {
     let pids: Vec<_> = links.iter().map(BenchLink::pid).collect();
+    let busy_before = busy(links);
     let cpu_time = || pids.iter().map(|pid| proc::cpu_time(*pid)).sum::<Option<Duration>>();
     let mut loads: Vec<_> =
         links.iter_mut().map(|link| Load::new(ends(link), frames.templates(ways))).collect();
@@ -330,6 +331,12 @@ fn load(
     drive(&mut loads, duration)?;
     let (elapsed, cpu_after, after) = (start.elapsed(), cpu_time(), total(&loads));
     finish(&mut loads)?;
+    let lost = total(&loads).iter().map(|count| count.lost).sum();
+    drop(loads);
+    let busy = busy_before.zip(busy(links)).map(|(before, after)| {
+        let [time, frames] = [0, 1].map(|index| after[index].saturating_sub(before[index]));
+        time as f64 / frames.max(1) as f64
+    });
     let count: Vec<_> = before.iter().zip(after).map(|(b, a)| a.frames - b.frames).collect();
     let frames_per_s = [rate(count[0], elapsed), rate(count[1], elapsed)];
     let cpu = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before));
@@ -341,10 +348,19 @@ fn load(
         ways,
         frames_per_s,
         bytes_per_s: frames_per_s.map(|rate| rate * frames.bytes as f64),
-        lost: total(&loads).iter().map(|count| count.lost).sum(),
+        lost,
         cpu_ns_per_frame: cpu.filter(|_| all > 0).map(|cpu| cpu.as_secs_f64() * 1e9 / all as f64),
+        busy_ns_per_frame: busy,
         of_copy_rate: None,
     })
+}
+
+/// How long the only link was busy, in nanoseconds, and the frames it took. Links that share a CPU
+/// take turns on it, and count the others' as well.
+fn busy(links: &[BenchLink]) -> Option<[u64; 2]> {
+    let [link] = links else { return None };
+    let report = link.report().ok()?;
+    Some([report.busy_ns, report.guest.frames_in + report.netvm.frames_in])
 }
 
 /// What went each way over all links.

@@ -94,6 +94,9 @@ pub struct Throughput {
     pub lost: u64,
     /// Nanoseconds of CPU that the links spent on a frame.
     pub cpu_ns_per_frame: Option<f64>,
+    /// Nanoseconds by the clock of a link's turns with frames, by frames: what one costs the link
+    /// while it is not waiting for the generator. None with many links, which take turns.
+    pub busy_ns_per_frame: Option<f64>,
     /// Bytes a second by those that one core copies in memory.
     pub of_copy_rate: Option<f64>,
 }
@@ -145,6 +148,7 @@ pub mod tests {
             bytes_per_s: [80e6, 0.0],
             lost: 0,
             cpu_ns_per_frame: Some(400.0),
+            busy_ns_per_frame: Some(300.0),
             of_copy_rate: None,
         };
         let gso = Throughput { gso: true, of_copy_rate: Some(0.8), ..row };

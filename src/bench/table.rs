@@ -57,6 +57,7 @@ impl Report {
             "TO GUEST Mframes/s",
             "GB/s",
             "CPU ns/frame",
+            "BUSY ns/frame",
             "OF COPY RATE",
             "LOST",
         ]);
@@ -70,6 +71,7 @@ impl Report {
                 mega(row.frames_per_s[1]),
                 giga(row.bytes_per_s[1]),
                 or_dash(row.cpu_ns_per_frame.map(|ns| format!("{ns:.0}"))),
+                or_dash(row.busy_ns_per_frame.map(|ns| format!("{ns:.0}"))),
                 or_dash(share),
                 row.lost.to_string(),
             ]);

@@ -272,6 +272,7 @@ impl Link {
             guest,
             netvm,
             drops,
+            busy_ns: u64::try_from(self.counters.busy().as_nanos()).unwrap_or(u64::MAX),
             sandbox_missing: self.sandbox_missing.clone(),
         }
     }

@@ -19,6 +19,10 @@ pub struct LinkReport {
     /// Frames dropped by reason, from both ends together; reasons without drops are left out. The
     /// keys are the names of [`crate::datapath::drop_reason::DropReason`].
     pub drops: BTreeMap<String, u64>,
+    /// Nanoseconds that its workers spent on turns in which there were frames, by the clock: what is
+    /// left of the time they looked for frames in vain, or slept.
+    #[serde(default)]
+    pub busy_ns: u64,
     /// What the sandbox lacks, empty if nothing; see [`crate::sandbox`].
     #[serde(default)]
     pub sandbox_missing: Vec<String>,

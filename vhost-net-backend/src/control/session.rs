@@ -133,7 +133,11 @@ impl Endpoint {
         self.features.store(0, Ordering::Relaxed);
         let text = result.err().map(|error| chain(&error));
         match &text {
-            None => tracing::info!(end, "frontend disconnected"),
+            None => {
+                let [frames_in, frames_out] = self.counters.end(self.id).frames();
+                let busy = self.counters.busy();
+                tracing::info!(end, frames_in, frames_out, ?busy, "frontend disconnected");
+            }
             Some(text) => tracing::warn!(end, reason = %text, "session ended"),
         }
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = text;

@@ -1,6 +1,7 @@
 //! Counters the worker writes and reports read.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::EndId;
 use super::drop_reason::DropReason;
@@ -28,6 +29,11 @@ impl EndCounters {
         self.up.load(Relaxed) != 0
     }
 
+    /// Frames taken from this end, and delivered to it.
+    pub fn frames(&self) -> [u64; 2] {
+        [&self.frames_in, &self.frames_out].map(|counter| counter.load(Relaxed))
+    }
+
     /// Notes whether it can at this worker, of at most eight. Returns whether that changed
     /// [`EndCounters::is_up`].
     pub fn set_up(&self, worker: usize, up: bool) -> bool {
@@ -48,6 +54,8 @@ impl EndCounters {
 pub struct Counters {
     ends: [EndCounters; 2],
     drops: [[AtomicU64; DropReason::ALL.len()]; 2],
+    /// Nanoseconds of turns in which there were frames.
+    busy: AtomicU64,
 }
 
 impl Default for Counters {
@@ -55,6 +63,7 @@ impl Default for Counters {
         Self {
             ends: Default::default(),
             drops: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            busy: AtomicU64::new(0),
         }
     }
 }
@@ -84,6 +93,16 @@ impl Counters {
         add(&self.end(from).bytes_in, tally.bytes_in);
         add(&self.end(from.other()).frames_out, tally.frames_out);
         add(&self.end(from.other()).bytes_out, tally.bytes_out);
+    }
+
+    /// Adds a turn of so long in which there were frames.
+    pub fn add_busy(&self, time: Duration) {
+        self.busy.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Time spent in turns in which there were frames, of all workers together.
+    pub fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy.load(Relaxed))
     }
 
     /// The counters of one end.

@@ -103,9 +103,10 @@ impl Worker {
                 busy |= self.turn(end, now);
             }
             self.settle();
-            now = Instant::now();
+            let before = std::mem::replace(&mut now, Instant::now());
             if busy {
                 self.pause.reset();
+                self.counters.add_busy(now - before);
             } else if self.is_waiting(now) || self.pause.is_short(now) {
                 sched_yield();
                 // Others may have had the CPU for long: frames wait for buffers from now on.
