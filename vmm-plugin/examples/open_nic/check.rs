@@ -1,11 +1,13 @@
 //! What a VMM does with a NIC before its guest runs: registers, interrupts, memory, KVM.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use kvm_ioctls::{Kvm, VmFd};
 use vfio_bindings::bindings::vfio::{VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX};
+use vfio_ioctls::{VfioContainer, VfioDevice};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_plugin::dma::GuestDma;
 use vmm_plugin::vfio::{AddressSpace, Area, Container, Device, Group, OpenDevice, VfioError};
@@ -39,6 +41,18 @@ pub fn check(number: u32, nic: &str) -> Outcome {
     expect(container.limits()? == limits, "mappings are left")?;
     guest(&vm, &device)?;
     Ok(())
+}
+
+/// The same with a NIC that the crate vfio-ioctls has opened, and everything closed again.
+pub fn adopt(nic: &str) -> Outcome {
+    let theirs = VfioContainer::new(None)?;
+    let sysfs = Path::new("/sys/bus/pci/devices").join(nic);
+    let theirs = Arc::new(VfioDevice::new(&sysfs, Arc::new(theirs), false)?);
+    // From here on it is kept by ours alone, and its group in its container with it.
+    let ours = OpenDevice::of_vfio_device(theirs, nic)?;
+    registers(&ours)?;
+    interrupts(&ours)?;
+    resets(&ours)
 }
 
 fn registers(device: &OpenDevice) -> Outcome {

@@ -12,4 +12,5 @@ mod config;
 mod config_model;
 mod interrupts;
 mod msix_model;
+mod other_process;
 mod threads;
