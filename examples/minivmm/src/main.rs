@@ -2,6 +2,7 @@
 //! together.
 
 mod acpi;
+mod control;
 mod cpu;
 mod kernel;
 mod layout;
@@ -17,18 +18,21 @@ mod virtio;
 use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps as _};
 use kvm_ioctls::{Kvm, VmFd};
+use vmm_plugin::host::address::PciAddress;
 use vmm_plugin::vmm::kvm::{KvmInterrupts, KvmSlots, pc_pins};
 use vmm_plugin::vmm::vm_device::Buses;
 use vmm_plugin::vmm::{Bus as _, GuestRange, Seam, Space, Trap};
 
+use crate::control::{Control, Request};
 use crate::layout::{gsi, memory as address, port};
 use crate::memory::Memory;
-use crate::options::Options;
+use crate::options::{Action, Options};
 use crate::pci::PciBus;
 use crate::power::{AcpiPort, Ending, Keyboard, Power, Watch};
 use crate::serial::Line;
@@ -36,7 +40,12 @@ use crate::vfio::Passthrough;
 use crate::virtio::{Card, KickBus, LinkOptions};
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let options = Options::parse();
+    let done = match &options.action {
+        None => run(&options),
+        Some(Action::Tell { socket, command }) => control::tell(socket, command),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("minivmm: {}", in_full(&error));
@@ -93,16 +102,21 @@ fn run(options: &Options) -> Result<()> {
     }
     let pci = Arc::new(pci);
     place(&bus, port::PCI_CONFIG, 8, pci.clone())?;
-    for (number, address) in numbers {
+    for (number, address) in numbers.iter().copied() {
         events.add_subscriber(Box::new(vfio::Watch::new(pci.clone(), number, address)));
     }
 
     acpi::write(&memory, options.cpus)?;
-    let entry =
-        kernel::load(&memory, &options.kernel, options.initramfs.as_deref(), &options.cmdline)?;
+    let (sender, requests) = channel();
+    if let Some(path) = &options.api_socket {
+        events.add_subscriber(Box::new(Control::listen(path, sender)?));
+    }
+
+    let kernel = options.kernel.as_deref().context("--kernel is missing")?;
+    let entry = kernel::load(&memory, kernel, options.initramfs.as_deref(), &options.cmdline)?;
     let cpus = cpu::create(&kvm, &vm, &memory, options.cpus, entry)?;
     cpu::run(cpus, &bus, &power)?;
-    let ended = wait(&mut events, &power);
+    let ended = wait(&mut events, &power, &requests, |command| obey(command, &pci, &numbers));
     // Before the guest's memory goes.
     pci.detach_all();
     ended
@@ -154,9 +168,18 @@ fn place_serials(vm: &VmFd, bus: &Buses, events: &mut Events, lines: &[Line]) ->
 }
 
 /// Waits for the guest's end. Its processors and their threads end with this process.
-fn wait(events: &mut Events, power: &Power) -> Result<()> {
+fn wait(
+    events: &mut Events,
+    power: &Power,
+    requests: &Receiver<Request>,
+    obey: impl Fn(&[String]) -> Result<String>,
+) -> Result<()> {
     loop {
         events.run().map_err(|error| anyhow::anyhow!("Cannot wait for events: {error}"))?;
+        for request in requests.try_iter() {
+            let result = obey(&request.command);
+            request.answer(result);
+        }
         match power.ended() {
             None => {}
             Some(Ending::PowerOff) => return Ok(()),
@@ -170,5 +193,17 @@ fn wait(events: &mut Events, power: &Power) -> Result<()> {
             }
             Some(Ending::Failed(error)) => return Err(error),
         }
+    }
+}
+
+/// What a command does, and its answer.
+fn obey(command: &[String], pci: &PciBus, nics: &[(usize, PciAddress)]) -> Result<String> {
+    let words: Vec<_> = command.iter().map(String::as_str).collect();
+    match words[..] {
+        ["counters"] => Ok(nics
+            .iter()
+            .map(|(number, address)| vfio::counters(pci, *number, *address))
+            .collect()),
+        _ => bail!("There is no such command: {}", command.join(" ")),
     }
 }

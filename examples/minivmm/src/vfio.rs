@@ -10,6 +10,7 @@ use vmm_plugin::dma::GuestDma;
 use vmm_plugin::host::address::{DeviceName, PciAddress};
 use vmm_plugin::host::device::Device;
 use vmm_plugin::host::sysfs::Sysfs;
+use vmm_plugin::pci::Function;
 use vmm_plugin::vfio::{AttachedGroup, Container, Group, OpenDevice};
 use vmm_plugin::vmm::kvm::KvmVfioFiles;
 
@@ -115,4 +116,17 @@ impl MutEventSubscriber for Watch {
 pub fn address(text: &str) -> Result<PciAddress> {
     let shown = "a PCI address is DOMAIN:BUS:DEVICE.FUNCTION, for instance 0000:00:03.0";
     text.parse().map_err(|_| anyhow!("{shown}"))
+}
+
+/// How often the guest left to a NIC since it was attached: a line for each kind of access, as in
+/// `0000:00:03.0 bar-reads 17`.
+pub fn counters(pci: &PciBus, device: usize, address: PciAddress) -> String {
+    let Some(counters) = pci.function(device).map(Function::counters) else { return String::new() };
+    let kinds = [
+        ("bar-reads", counters.bar_reads),
+        ("bar-writes", counters.bar_writes),
+        ("config-reads", counters.config_reads),
+        ("config-writes", counters.config_writes),
+    ];
+    kinds.iter().map(|(kind, count)| format!("{address} {kind} {count}\n")).collect()
 }

@@ -139,6 +139,7 @@ impl Function {
             power: layout.power,
             express: layout.express,
             advanced_features: layout.advanced_features,
+            function_level_reset: layout.function_level_reset,
             initial: layout.registers.values(),
             registers: layout.registers,
             asleep: false,
@@ -247,9 +248,10 @@ impl Function {
         }
     }
 
-    /// Resets the device and all that the guest has set, for a reboot of the guest: alone, or
-    /// with its bus if [`Options::reset`] covers everything on it. Other functions of that bus
-    /// have to be reset too then.
+    /// Resets the device and all that the guest has set, for a new user of the device or a reboot
+    /// of the guest: by function-level reset if the device has that, else with its bus if
+    /// [`Options::reset`] covers everything on it, else by whatever the kernel has for it alone.
+    /// Other functions of a bus that was reset have to be reset too.
     ///
     /// # Errors
     /// It cannot be reset; the guest's settings are back at their start all the same.

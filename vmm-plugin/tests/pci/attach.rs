@@ -2,7 +2,7 @@
 
 use vmm_plugin::pci::{HostAddress, Options, ResetError, ResetScope, foreign};
 use vmm_plugin::vfio::ResetPeer;
-use vmm_plugin::vfio::fake::Shape;
+use vmm_plugin::vfio::fake::{Shape, capability};
 
 use crate::bench::{BAR3, BUS_MASTER, Bench, COMMAND, options};
 
@@ -105,6 +105,25 @@ fn function_alone_is_preferred() {
     bench.device.set_reset_set(vec![peer(3, 0, 7)]);
     bench.function.reset().unwrap();
     assert_eq!(bench.device.resets(), (1, 0));
+}
+
+#[test]
+fn bus_is_preferred_to_a_change_of_the_power_state() {
+    let shape = Shape { capabilities: vec![capability::power()], ..Shape::nic() };
+    let reset = ResetScope {
+        owned: vec![HostAddress { segment: 0, bus: 3, devfn: 0 }],
+        groups: Vec::new(),
+    };
+    let bench = Bench::with(&shape, Options { reset, ..options() });
+    // No bus to be reset, somebody else's device on it, and at last all of it ours.
+    bench.function.reset().unwrap();
+    assert_eq!(bench.device.resets(), (1, 0));
+    bench.device.set_reset_set(vec![peer(3, 0, 7), peer(3, 1, 8)]);
+    bench.function.reset().unwrap();
+    assert_eq!(bench.device.resets(), (2, 0));
+    bench.device.set_reset_set(vec![peer(3, 0, 7)]);
+    bench.function.reset().unwrap();
+    assert_eq!(bench.device.resets(), (2, 1));
 }
 
 #[test]

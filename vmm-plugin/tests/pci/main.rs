@@ -10,6 +10,7 @@ mod bars;
 mod bench;
 mod config;
 mod config_model;
+mod host_bridge;
 mod interrupts;
 mod msix_model;
 mod other_process;
