@@ -1,13 +1,16 @@
 //! Opens a NIC that is bound to vfio-pci, and tries everything that a VMM does with it but run a
-//! guest: `open_nic check|adopt|limited|reset-bus|wait|hand GROUP BDF`.
+//! guest: `open_nic check|adopt|time|limited|reset-bus|wait|hand GROUP BDF`.
 //!
 //! `check` prints a line for each thing that worked, and ends with the first that did not; `adopt`
-//! does part of that with a NIC that the crate vfio-ioctls opened;
-//! `reset-bus` resets a NIC with its bus; `limited` maps more memory than it may lock; `wait`
-//! holds the NIC until the host wants it; `hand` gives it, opened, to a process without any
-//! rights (itself, as `take`).
+//! does part of that with a NIC that the crate vfio-ioctls opened; `time` says how long opening and
+//! mapping take; `reset-bus` resets a NIC with its bus; `limited` maps more memory than it may
+//! lock; `wait` holds the NIC until the host wants it; `hand` gives it, opened, to a process
+//! without any rights (itself, as `take`).
 
 mod check;
+#[cfg(target_arch = "x86_64")]
+mod guest;
+mod time;
 
 use std::error::Error;
 use std::os::fd::AsFd as _;
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match &arguments[..] {
         [action, group, nic] => act(action, group, nic),
-        _ => Err("open_nic check|adopt|limited|reset-bus|wait|hand GROUP BDF".into()),
+        _ => Err("open_nic check|adopt|time|limited|reset-bus|wait|hand GROUP BDF".into()),
     };
     if let Err(error) = outcome {
         println!("failed: {error}");
@@ -53,6 +56,7 @@ fn act(action: &str, group: &str, nic: &str) -> Outcome {
     match action {
         "check" => three_times(|| check::check(group, nic)),
         "adopt" => three_times(|| check::adopt(nic)),
+        "time" => time::time(group, nic),
         "limited" => limited(group, nic),
         "wait" => wait(group, nic),
         "reset-bus" => reset_bus(group, nic),

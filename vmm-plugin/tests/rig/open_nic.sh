@@ -16,6 +16,11 @@ cat /tmp/said
 for what in device decoding-off mapped interrupts reset given-back; do
     claim_that vfio-ioctls-$what said $what
 done
+open_nic time $group $nic >/tmp/said 2>&1
+cat /tmp/said
+for what in opened anonymous: memfd:; do
+    claim_that time-${what%:} said $what
+done
 open_nic limited $group $nic >/tmp/said 2>&1
 cat /tmp/said
 claim_that memlock-is-counted said memlock
