@@ -1,5 +1,6 @@
 //! A small VMM that links vmm-plugin, to be read from here: how the parts of a machine come
 //! together.
+#![cfg(target_arch = "x86_64")]
 
 mod acpi;
 mod control;
@@ -39,7 +40,8 @@ use crate::serial::Line;
 use crate::vfio::Passthrough;
 use crate::virtio::{Card, KickBus, LinkOptions};
 
-fn main() -> ExitCode {
+/// The program: what the command line says.
+pub fn main() -> ExitCode {
     let options = Options::parse();
     let done = match &options.action {
         None => run(&options),
