@@ -57,6 +57,7 @@ const GROUPS: &[Group] = &[
             "reconnect",
             "offloads",
             "minivmm",
+            "minivmm-attach",
             "minivmm-link",
             "cloud-hypervisor"
         ],

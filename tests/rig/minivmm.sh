@@ -30,7 +30,7 @@ refused() {
     claim "refused-$what" $verdict "exit code $code: $said"
 }
 refused device "0000:00:09.0 is not there" --kernel "$kernel" --vfio 0000:00:09.0
-refused unbound "bind it to vfio-pci" --kernel "$kernel" --vfio 0000:00:1f.2
+refused unbound "to vfio-pci first" --kernel "$kernel" --vfio 0000:00:1f.2
 refused kernel "/nowhere" --kernel /nowhere
 refused no-kernel "no vmlinux" --kernel /rig/guest/initrd
 refused small-memory "64 to" --kernel "$kernel" --memory 63
