@@ -57,6 +57,7 @@ const GROUPS: &[Group] = &[
             "reconnect",
             "offloads",
             "minivmm",
+            "minivmm-attach",
             "minivmm-link",
             "minivmm-refusals",
             "cloud-hypervisor"

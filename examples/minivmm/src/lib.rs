@@ -9,14 +9,11 @@ mod kernel;
 mod layout;
 mod memory;
 mod options;
-mod pci;
 mod power;
 mod serial;
-mod sys;
 mod vfio;
 mod virtio;
 
-use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -25,27 +22,28 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps as _};
 use kvm_ioctls::{Kvm, VmFd};
-use vmm_plugin::host::address::PciAddress;
+use vmm_plugin::pci::{Function, HostBridge};
 use vmm_plugin::vmm::kvm::{KvmInterrupts, KvmSlots, pc_pins};
 use vmm_plugin::vmm::vm_device::Buses;
-use vmm_plugin::vmm::{Bus as _, GuestRange, Seam, Space, Trap};
+use vmm_plugin::vmm::{Bus as _, GuestRange, Seam, Slots, Space, Trap};
 
 use crate::control::{Control, Request};
-use crate::layout::{gsi, memory as address, port};
+use crate::layout::{gsi, memory as address, pci_options, port};
 use crate::memory::Memory;
 use crate::options::{Action, Options};
-use crate::pci::PciBus;
-use crate::power::{AcpiPort, Ending, Keyboard, Power, Watch};
+use crate::power::{Port, Power};
 use crate::serial::Line;
-use crate::vfio::Passthrough;
-use crate::virtio::{Card, KickBus, LinkOptions};
+use crate::vfio::Nics;
+use crate::virtio::{Card, LinkOptions};
 
 /// The program: what the command line says.
 pub fn main() -> ExitCode {
     let options = Options::parse();
     let done = match &options.action {
         None => run(&options),
-        Some(Action::Tell { socket, command }) => control::tell(socket, command),
+        Some(Action::Tell { socket, command }) => {
+            control::tell(socket, &command.join(" ")).map(|answer| print!("{answer}"))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,60 +71,42 @@ fn run(options: &Options) -> Result<()> {
         "Cannot open /dev/kvm; load kvm_intel or kvm_amd, and join the group that the device has",
     )?;
     let vm = Arc::new(kvm.create_vm().context("KVM cannot make a machine")?);
-    let memory = memory::allocate(&vm, options.memory)?;
+    let most_slots = u32::try_from(kvm.get_nr_memslots()).unwrap_or(32);
+    let slots: Arc<dyn Slots> = Arc::new(KvmSlots::new(vm.clone(), 0..most_slots));
+    let memory = memory::allocate(slots.as_ref(), options.memory)?;
     create_interrupt_controllers(&vm)?;
     let bus = Buses::new();
     let power = Arc::new(Power::new()?);
     let mut events = Events::new().context("Cannot make an event loop")?;
-    events.add_subscriber(Box::new(Watch(power.clone())));
+    events.add_subscriber(Box::new(power.clone()));
 
-    place(&bus, port::POWER, 1, Arc::new(AcpiPort(power.clone())))?;
-    place(&bus, port::KEYBOARD, 1, Arc::new(Keyboard(power.clone())))?;
+    place(&bus, port::POWER, 1, Arc::new(Port(power.clone())))?;
     place_serials(&vm, &bus, &mut events, &options.serials)?;
     let seam = Seam {
         bus: Arc::new(bus.clone()),
-        slots: Arc::new(KvmSlots::new(vm.clone(), slots(&kvm))),
+        slots,
         interrupts: Arc::new(KvmInterrupts::new(vm.clone(), gsi::MESSAGES, pc_pins())),
     };
-    let mut pci = PciBus::default();
-    let mut passthrough = None;
-    let mut numbers = Vec::new();
+    let pci = Arc::new(HostBridge::new());
+    place(&bus, port::PCI_CONFIG, 8, pci.clone())?;
+    let (sender, requests) = channel();
+    let mut nics = Nics::new(&vm, memory.clone(), seam.clone(), pci.clone(), sender.clone())?;
     for address in &options.devices {
-        let passthrough = match &mut passthrough {
-            Some(passthrough) => passthrough,
-            none => none.insert(Passthrough::new(&vm)?),
-        };
-        let number = pci.attach(passthrough.open(*address, &memory)?, seam.clone())?;
-        numbers.push((number, *address));
+        nics.attach(*address, &mut events)?;
     }
     for link in &options.links {
-        attach_card(&vm, &memory, link, &seam, &mut pci, &mut events)?;
+        attach_card(&vm, &memory, link, &seam, &pci, &mut events)?;
     }
-    let pci = Arc::new(pci);
-    place(&bus, port::PCI_CONFIG, 8, pci.clone())?;
-    for (number, address) in numbers.iter().copied() {
-        events.add_subscriber(Box::new(vfio::Watch::new(pci.clone(), number, address)));
-    }
-
-    acpi::write(&memory, options.cpus)?;
-    let (sender, requests) = channel();
     if let Some(path) = &options.api_socket {
         events.add_subscriber(Box::new(Control::listen(path, sender)?));
     }
 
+    acpi::write(&memory, options.cpus)?;
     let kernel = options.kernel.as_deref().context("--kernel is missing")?;
     let entry = kernel::load(&memory, kernel, options.initramfs.as_deref(), &options.cmdline)?;
     let cpus = cpu::create(&kvm, &vm, &memory, options.cpus, entry)?;
     cpu::run(cpus, &bus, &power)?;
-    let ended = wait(&mut events, &power, &requests, |command| obey(command, &pci, &numbers));
-    // Before the guest's memory goes.
-    pci.detach_all();
-    ended
-}
-
-/// Memory slots for what devices map, above those of the guest's memory.
-fn slots(kvm: &Kvm) -> Range<u32> {
-    sys::LAST_MEMORY_SLOT + 1..u32::try_from(kvm.get_nr_memslots()).unwrap_or(32)
+    wait(&mut events, &power, &requests, &mut nics)
 }
 
 /// A virtio card whose other side is a link.
@@ -135,13 +115,16 @@ fn attach_card(
     memory: &Memory,
     options: &LinkOptions,
     seam: &Seam,
-    pci: &mut PciBus,
+    pci: &HostBridge,
     events: &mut Events,
 ) -> Result<()> {
+    let place = pci.free().context("The PCI bus has no place left")?;
     let card = Arc::new(Card::new(options, memory)?);
-    let bus = KickBus::new(seam.bus.clone(), vm.clone(), card.kicks()?);
-    pci.attach(card.clone(), Seam { bus: Arc::new(bus), ..seam.clone() })?;
-    events.add_subscriber(Box::new(virtio::Watch::new(card)?));
+    let bus = card.doorbells(seam.bus.clone(), vm)?;
+    let seam = Seam { bus: Arc::new(bus), ..seam.clone() };
+    let function = Function::attach(card.clone(), seam, pci_options(place))?;
+    pci.insert(place, Arc::new(function));
+    events.add_subscriber(Box::new(card));
     Ok(())
 }
 
@@ -162,50 +145,42 @@ fn place_serials(vm: &VmFd, bus: &Buses, events: &mut Events, lines: &[Line]) ->
     let places = port::SERIAL.into_iter().zip(gsi::SERIAL);
     ensure!(lines.len() <= port::SERIAL.len(), "There are two serial ports, not {}", lines.len());
     for ((ports, gsi), line) in places.zip(lines) {
-        if let Some(input) = serial::place(vm, bus, ports, gsi, line)? {
-            events.add_subscriber(Box::new(input));
-        }
+        events.add_subscriber(Box::new(serial::Port::place(vm, bus, ports, gsi, line)?));
     }
     Ok(())
 }
 
-/// Waits for the guest's end. Its processors and their threads end with this process.
+/// Waits for the guest's end, and does what is asked for until then. What is left of the machine
+/// ends with this process.
 fn wait(
     events: &mut Events,
     power: &Power,
     requests: &Receiver<Request>,
-    obey: impl Fn(&[String]) -> Result<String>,
+    nics: &mut Nics,
 ) -> Result<()> {
     loop {
         events.run().map_err(|error| anyhow::anyhow!("Cannot wait for events: {error}"))?;
         for request in requests.try_iter() {
-            let result = obey(&request.command);
+            let result = obey(&request.command, nics, events);
             request.answer(result);
         }
-        match power.ended() {
-            None => {}
-            Some(Ending::PowerOff) => return Ok(()),
-            Some(Ending::Reset) => {
-                eprintln!("minivmm: the guest wanted to start anew");
-                return Ok(());
+        if let Some(ending) = power.ended() {
+            if let Some(why) = ending? {
+                eprintln!("minivmm: {why}");
             }
-            Some(Ending::TripleFault) => {
-                eprintln!("minivmm: the guest ended by a triple fault");
-                return Ok(());
-            }
-            Some(Ending::Failed(error)) => return Err(error),
+            return Ok(());
         }
     }
 }
 
-/// What a command does, and its answer.
-fn obey(command: &[String], pci: &PciBus, nics: &[(usize, PciAddress)]) -> Result<String> {
-    let words: Vec<_> = command.iter().map(String::as_str).collect();
+/// Does what a command says; its answer.
+fn obey(command: &str, nics: &mut Nics, events: &mut Events) -> Result<String> {
+    let words: Vec<_> = command.split_whitespace().collect();
     match words[..] {
-        ["counters"] => Ok(nics
-            .iter()
-            .map(|(number, address)| vfio::counters(pci, *number, *address))
-            .collect()),
-        _ => bail!("There is no such command: {}", command.join(" ")),
+        ["attach", nic] => nics.attach(vfio::address(nic)?, events)?,
+        ["detach", nic] => nics.detach(vfio::address(nic)?, events)?,
+        ["counters"] => return Ok(nics.counters()),
+        _ => bail!("{command:?} is none of `attach BDF`, `detach BDF` and `counters`"),
     }
+    Ok(String::new())
 }

@@ -62,11 +62,11 @@ pub struct Options {
 /// What minivmm does besides running a machine.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Tells a running minivmm something: `counters` asks how often the guest left to each NIC.
+    /// Has a running minivmm do something.
     Tell {
         /// The other's --api-socket.
         socket: PathBuf,
-        /// The command.
+        /// `attach BDF`, `detach BDF`, or `counters`: how often the guest left to each NIC.
         #[arg(required = true)]
         command: Vec<String>,
     },
@@ -76,3 +76,23 @@ const EXAMPLE: &str = "\
 Example:
   minivmm --kernel /boot/vmlinuz --initramfs netvm.cpio --memory 512 --vfio 0000:00:03.0 \\
       --link /run/netvm/links/a/netvm.sock,mac=02:00:00:00:00:01";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// netvm's command lines are checked against that table.
+    #[test]
+    fn table_of_options_has_all_and_no_others() {
+        let table = include_str!("../../../tests/options/minivmm.txt");
+        let lines = table.lines().filter_map(|line| line.strip_prefix("--")?.split(' ').next());
+        let known: std::collections::BTreeSet<_> =
+            lines.map(|flag| flag.trim_end_matches("...")).collect();
+        let command = Options::command();
+        let flags: std::collections::BTreeSet<_> =
+            command.get_arguments().filter_map(|argument| argument.get_long()).collect();
+        assert_eq!(flags, known);
+    }
+}
