@@ -12,7 +12,10 @@ use vmm_plugin::vfio::{Container, Group};
 use super::Outcome;
 
 /// Mapped each time, in MiB; times are said for 1024 of them.
-const MIB: usize = 512;
+const MIB: usize = 256;
+/// How often each time is taken; the shortest is said. The first has pages made for the PC, if that
+/// is emulated.
+const ROUNDS: usize = 4;
 
 /// Prints a line for opening, and one for each kind of memory.
 pub fn time(number: u32, nic: &str) -> Outcome {
@@ -22,25 +25,36 @@ pub fn time(number: u32, nic: &str) -> Outcome {
     let _device = group.device(nic)?;
     println!("opened in {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
     for kind in ["anonymous", "memfd"] {
-        let mapped = |memory: &Arc<Memory>| -> Outcome<(f64, f64)> {
-            let (dma, mapping) = seconds(|| Ok(GuestDma::new(container.clone(), memory)?))?;
-            let ((), unmapping) = seconds(|| {
-                drop(dma);
-                Ok(())
-            })?;
-            Ok((mapping, unmapping))
-        };
-        let (untouched, _) = mapped(&memory(kind)?)?;
-        let filled = memory(kind)?;
-        let ((), filling) = seconds(|| fill(&filled))?;
-        let (mapping, unmapping) = mapped(&filled)?;
+        let mut best = [f64::INFINITY; 4];
+        for _ in 0..ROUNDS {
+            for (best, time) in best.iter_mut().zip(round(kind, &container)?) {
+                *best = best.min(time);
+            }
+        }
+        let [mapped, filled, mapped_filled, unmapped] = best;
         println!(
-            "{kind}: a GiB is mapped in {untouched:.2} s, {:.2} of the {filling:.2} s of writing to \
-             it; in {mapping:.2} s afterwards; unmapped in {unmapping:.2} s",
-            untouched / filling
+            "{kind}: a GiB is mapped in {mapped:.2} s, {:.2} of the {filled:.2} s of writing to it; \
+             in {mapped_filled:.2} s afterwards; unmapped in {unmapped:.2} s",
+            mapped / filled
         );
     }
     Ok(())
+}
+
+/// Seconds for mapping untouched memory, for writing to untouched memory, for mapping that, and for
+/// unmapping it.
+fn round(kind: &str, container: &Arc<Container>) -> Outcome<[f64; 4]> {
+    let map = |memory: &Arc<Memory>| seconds(|| Ok(GuestDma::new(container.clone(), memory)?));
+    let (dma, mapped) = map(&memory(kind)?)?;
+    drop(dma);
+    let memory = memory(kind)?;
+    let ((), filled) = seconds(|| fill(&memory))?;
+    let (dma, mapped_filled) = map(&memory)?;
+    let ((), unmapped) = seconds(|| {
+        drop(dma);
+        Ok(())
+    })?;
+    Ok([mapped, filled, mapped_filled, unmapped])
 }
 
 type Memory = GuestMemoryMmap<()>;
