@@ -43,6 +43,7 @@ impl Request {
         match self.from {
             // Who is gone has no answer.
             Some((socket, from)) => drop(socket.send_to_addr(text.as_bytes(), &from)),
+            None if text.is_empty() => {}
             None => eprintln!("minivmm: {}: {text}", self.command),
         }
     }

@@ -14,8 +14,13 @@ use vm_superio::serial::{NoEvents, Serial};
 use vmm_plugin::vmm::{Bus, GuestRange, Space, Trap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// Eight registers of a byte each.
+/// Eight registers of a byte each. Number 1 says which interrupts are wanted, its bit 0 that for bytes
+/// that came; number 2 says which there is: 1 for none, 4 for bytes that came.
 const REGISTERS: u64 = 8;
+const ENABLED: u8 = 1;
+const INTERRUPT: u8 = 2;
+const NONE: u8 = 0b0001;
+const RECEIVED: u8 = 0b0100;
 
 /// What is behind a serial port: `stdio`, or `OUTPUT[,in=INPUT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +68,8 @@ type Uart = Serial<Interrupt, NoEvents, Box<dyn Write + Send>>;
 /// A serial port.
 pub struct Port {
     uart: Mutex<Uart>,
+    /// Bytes that it has room for when the guest has read all.
+    room: usize,
     input: Option<File>,
 }
 
@@ -88,20 +95,22 @@ impl Port {
         let interrupt = EventFd::new(EFD_NONBLOCK).context("Cannot make an eventfd")?;
         vm.register_irqfd(&interrupt, gsi)
             .with_context(|| format!("KVM does not connect interrupt {gsi}"))?;
-        let uart = Mutex::new(Serial::new(Interrupt(interrupt), output));
-        let port = Arc::new(Self { uart, input });
+        let uart = Serial::new(Interrupt(interrupt), output);
+        let room = uart.fifo_capacity();
+        let port = Arc::new(Self { uart: Mutex::new(uart), room, input });
         let range = GuestRange { space: Space::Pio, base: ports, size: REGISTERS };
         bus.place(range, port.clone())?;
         Ok(port)
     }
 
-    /// Feeds what has come in to the guest, as much as it has room for: more goes when it has read.
+    /// Feeds what has come in to a guest that has read all: then there is room, and it will ask
+    /// again what there is to do.
     fn feed(&self, uart: &mut Uart) {
         let Some(mut input) = self.input.as_ref() else { return };
         let waiting = rustix::io::ioctl_fionread(input).unwrap_or(0);
-        let room = uart.fifo_capacity().min(usize::try_from(waiting).unwrap_or(usize::MAX));
-        let mut bytes = vec![0; room];
-        if room > 0
+        let mut bytes = vec![0; self.room.min(usize::try_from(waiting).unwrap_or(usize::MAX))];
+        if !bytes.is_empty()
+            && uart.fifo_capacity() == self.room
             && let Ok(count) = input.read(&mut bytes)
         {
             let _ = uart.enqueue_raw_bytes(&bytes[..count]);
@@ -113,8 +122,16 @@ impl Trap for Port {
     fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0xff);
         if let (Ok(mut uart), [byte], Ok(offset)) = (self.uart.lock(), data, u8::try_from(offset)) {
+            if offset == INTERRUPT {
+                self.feed(&mut uart);
+            }
             *byte = uart.read(offset);
-            self.feed(&mut uart);
+            // vm-superio takes the interrupt back with the first byte that is read, a 16550 with
+            // the last.
+            let more = uart.fifo_capacity() < self.room && uart.read(ENABLED) & 1 != 0;
+            if offset == INTERRUPT && *byte & NONE != 0 && more {
+                *byte ^= NONE | RECEIVED;
+            }
         }
     }
 

@@ -1,10 +1,16 @@
 //! Attached and detached at run time, reset, wanted back.
 
-use vmm_plugin::pci::{HostAddress, Options, ResetError, ResetScope, foreign};
-use vmm_plugin::vfio::ResetPeer;
-use vmm_plugin::vfio::fake::{Shape, capability};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::bench::{BAR3, BUS_MASTER, Bench, COMMAND, options};
+use vmm_plugin::mapping::Mapping;
+use vmm_plugin::pci::{Function, HostAddress, Options, ResetError, ResetScope, foreign};
+use vmm_plugin::vfio::ResetPeer;
+use vmm_plugin::vfio::fake::{FakeFunction, Shape, capability};
+use vmm_plugin::vmm::fake::FakeVmm;
+use vmm_plugin::vmm::{Seam, SeamError, Slot, Slots};
+
+use crate::bench::{BAR3, BUS_MASTER, Bench, COMMAND, MEMORY, options};
 
 fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -73,6 +79,45 @@ fn errors_and_the_hosts_wish_are_told() {
     assert_eq!(bench.function.errors().read().unwrap(), 1);
     bench.device.ask_back();
     assert_eq!(bench.function.requests().read().unwrap(), 1);
+}
+
+/// Slots that see whether a device decodes as long as its BARs are shown to the guest.
+#[derive(Debug)]
+struct Decoding {
+    slots: Arc<dyn Slots>,
+    device: Arc<FakeFunction>,
+    deaf: AtomicBool,
+}
+
+impl Slots for Decoding {
+    fn map(&self, guest: u64, memory: Arc<Mapping>, writable: bool) -> Result<Slot, SeamError> {
+        self.slots.map(guest, memory, writable)
+    }
+
+    fn unmap(&self, slot: Slot) -> Result<(), SeamError> {
+        self.deaf.fetch_or(self.device.command() & MEMORY == 0, Ordering::Relaxed);
+        self.slots.unmap(slot)
+    }
+}
+
+#[test]
+fn device_decodes_until_its_bars_have_left_the_guest() {
+    let device = Arc::new(FakeFunction::new(&Shape::nic()).unwrap());
+    let vmm = FakeVmm::new();
+    let slots = Arc::new(Decoding {
+        slots: vmm.seam().slots,
+        device: device.clone(),
+        deaf: AtomicBool::new(false),
+    });
+    let seam = Seam { slots: slots.clone(), ..vmm.seam() };
+    let function = Function::attach(device.clone(), seam, options()).unwrap();
+    function.assign_bar(0, 0xe000_0000);
+    function.config_write(COMMAND, &[7, 0]);
+    assert_eq!(vmm.slots().len(), 1);
+    function.detach();
+    assert_eq!(vmm.slots(), []);
+    assert!(!slots.deaf.load(Ordering::Relaxed), "a vCPU would have ended there");
+    assert_eq!(device.command() & (MEMORY | BUS_MASTER), 0);
 }
 
 fn peer(bus: u8, devfn: u8, group: i64) -> ResetPeer {
