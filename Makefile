@@ -21,14 +21,14 @@ COVERAGE := level=4 inline-8bit-counters pc-table trace-compares
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,$(COVERAGE))
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: demo test check-versions fuzz lint build bench bench-peers bench-instructions dt-corpus install prerequisites clean
+.PHONY: demo test check-versions check-aarch64 fuzz lint build bench bench-peers bench-instructions dt-corpus install prerequisites clean
 
 ## demo: the whole thing at work in an emulated PC; results in netvm-demo/
 demo: prerequisites build
 	$(SUDO) target/release/netvm demo
 
 ## test: everything that CI runs
-test: prerequisites lint check-versions
+test: prerequisites lint check-versions check-aarch64
 	cargo build --workspace
 	cargo test --workspace
 	$(MAKE) fuzz SECONDS=15
@@ -62,6 +62,15 @@ check-versions:
 	@twice=$$(cargo tree --manifest-path tests/versions/Cargo.toml --duplicates --depth 0 -e normal | \
 	  grep -E '^(iommufd|kvm|vfio|vhost|virtio|vm|vmm)[- ]' || true); \
 	if [ -n "$$twice" ]; then echo "Linked in two versions, so types are not shared:"; echo "$$twice"; exit 1; fi
+
+## check-aarch64: what VMMs link, and the links, compile for aarch64; the rest needs a C compiler for it
+check-aarch64:
+	@if command -v rustup >/dev/null; then \
+	  rustup -q target add aarch64-unknown-linux-gnu && \
+	  cargo check --target aarch64-unknown-linux-gnu -p vmm-plugin -p vhost-net-backend -p dt-overlay -p minivmm; \
+	else \
+	  echo "SKIP check-aarch64: there is no rustup to get a standard library for aarch64 with"; \
+	fi
 
 ## build: the two commands, and the VMM among the examples, optimised
 build:

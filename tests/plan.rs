@@ -1,7 +1,5 @@
 //! What `netvm plan` says, and so what `netvm up` does, in which order, on a machine of files.
 
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use netvm::declaration::{self, Declaration};
@@ -9,9 +7,12 @@ use netvm::plan::{Part, Step};
 use netvm::run::paths::RunDir;
 use netvm::run::process::Identity;
 use netvm::secure::{self, Parts};
-use netvm::vmm::Reconnect;
 use vmm_plugin::host::nic::{Nic, resolve_all};
 use vmm_plugin::host::sysfs::Sysfs;
+
+use self::machine::{Machine, lines, parts};
+
+mod machine;
 
 fn declaration(vmm: &str) -> Declaration {
     let text = format!(
@@ -28,35 +29,13 @@ fn declaration(vmm: &str) -> Declaration {
 }
 
 /// One e1000e with its driver, in IOMMU group 7; vfio-pci is loaded.
-fn machine(root: &Path) -> (Sysfs, Vec<Nic>) {
-    let write = |path: &str, text: &str| {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().expect("it is below the root")).expect("writable");
-        fs::write(path, text).expect("writable");
-    };
-    let link = |path: &str, target: &str| {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().expect("it is below the root")).expect("writable");
-        symlink(target, path).expect("writable");
-    };
-    let device = "sys/devices/pci0000:00/0000:00:03.0";
-    for (name, text) in [
-        ("vendor", "0x8086"),
-        ("device", "0x10d3"),
-        ("class", "0x020000"),
-        ("driver_override", "(null)"),
-    ] {
-        write(&format!("{device}/{name}"), text);
+fn host(root: &Path) -> (Sysfs, Vec<Nic>) {
+    let (machine, place) = (Machine(root), "pci0000:00/0000:00:03.0");
+    machine.device("pci", place, "e1000e", 7);
+    for (name, text) in [("vendor", "0x8086"), ("device", "0x10d3"), ("class", "0x020000")] {
+        machine.write(&format!("sys/devices/{place}/{name}"), text);
     }
-    write("sys/bus/pci/drivers/e1000e/unbind", "");
-    write("sys/bus/pci/drivers/vfio-pci/bind", "");
-    link(&format!("{device}/driver"), "../../../bus/pci/drivers/e1000e");
-    link(&format!("{device}/iommu_group"), "../../../kernel/iommu_groups/7");
-    link("sys/bus/pci/devices/0000:00:03.0", "../../../devices/pci0000:00/0000:00:03.0");
-    link(
-        "sys/kernel/iommu_groups/7/devices/0000:00:03.0",
-        "../../../../devices/pci0000:00/0000:00:03.0",
-    );
+    machine.write("sys/bus/pci/drivers/vfio-pci/bind", "");
     let sysfs = Sysfs::new(root);
     let nics = resolve_all(&sysfs, &declaration("qemu").nics).expect("the NIC is there");
     (sysfs, nics)
@@ -64,28 +43,15 @@ fn machine(root: &Path) -> (Sysfs, Vec<Nic>) {
 
 fn steps(declaration: &Declaration, unsafe_interrupts: bool) -> Vec<Step> {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
-    let (sysfs, nics) = machine(directory.path());
-    let parts = Parts {
-        link: "/usr/bin/netvm-link".into(),
-        binary: "/usr/bin/vmm".into(),
-        kernel: "/image/vmlinuz".into(),
-        initramfs: "/image/initramfs".into(),
-        vmm: Identity { uid: 4000, gid: 104 },
-        reconnect: Reconnect::Seconds,
-        unsafe_interrupts,
-    };
+    let (sysfs, nics) = host(directory.path());
+    let parts = Parts { unsafe_interrupts, ..parts() };
     let run = RunDir::new(directory.path().join("run"));
     secure::steps(declaration, &sysfs, &nics, &run, &parts).expect("it can be planned")
 }
 
-fn text(steps: &[Step]) -> Vec<String> {
-    let lines = steps.iter().flat_map(Step::lines);
-    lines.map(|line| format!("{} {}", line.step, line.what)).collect()
-}
-
 #[test]
 fn the_nic_leaves_the_host_after_the_links_and_just_before_netvm() {
-    let lines = text(&steps(&declaration("qemu"), false));
+    let lines = lines(&steps(&declaration("qemu"), false));
     let at = |words: &[&str]| {
         let found = lines.iter().position(|line| words.iter().all(|word| line.contains(word)));
         found.unwrap_or_else(|| panic!("{words:?} in {lines:#?}"))
@@ -178,7 +144,7 @@ fn a_link_knows_its_guests_addresses_rates_and_cpu() {
 fn unsafe_interrupts_are_allowed_only_when_overridden() {
     let declaration = declaration("cloud-hypervisor");
     let count = |unsafe_interrupts| {
-        let lines = text(&steps(&declaration, unsafe_interrupts));
+        let lines = lines(&steps(&declaration, unsafe_interrupts));
         lines.iter().filter(|line| line.contains("allow_unsafe_interrupts <- Y")).count()
     };
     assert_eq!((count(false), count(true)), (0, 1));

@@ -57,7 +57,9 @@ const GROUPS: &[Group] = &[
             "reconnect",
             "offloads",
             "minivmm",
+            "minivmm-attach",
             "minivmm-link",
+            "minivmm-refusals",
             "cloud-hypervisor"
         ],
     },
@@ -158,7 +160,9 @@ fn run(pc: &Pc, scenarios: &[Scenario], out: &Path) -> Outcomes {
     let bundle = netvm::demo::bundle(programs, &image)
         .installed("dnsmasq", "dnsmasq-base")
         .installed("nft", "nftables")
-        .modules(["bridge", "nf_tables", "nft_masq", "nft_chain_nat", "nf_nat"]);
+        .modules(["bridge", "nf_tables", "nft_masq", "nft_chain_nat", "nf_nat"])
+        // Drives anything, for a group that is not all VFIO's.
+        .modules(["uio_pci_generic"]);
     let mut outcomes = boot(pc, &bundle, scenarios, out)?;
     for attempt in 2..=ATTEMPTS {
         let failed: Vec<_> = scenarios

@@ -11,7 +11,8 @@ use crate::RigError;
 /// What the page `/` says.
 pub(crate) const PAGE: &str = "this is the outside\n";
 
-/// Makes the folder of served files: `index.html` and `megabyte`, 2^20 bytes.
+/// Makes the folder of served files: `index.html` and `megabyte`, 2^20 bytes in numbered lines of 16
+/// (MD5 618e6fcfda61bb49b6dfe31caccbb708).
 pub(crate) fn serve(folder: &Path) -> Result<PathBuf, RigError> {
     let root = folder.join("outside");
     fs::create_dir_all(&root).map_err(RigError::io("make", &root))?;
@@ -20,6 +21,7 @@ pub(crate) fn serve(folder: &Path) -> Result<PathBuf, RigError> {
         fs::write(&path, contents).map_err(RigError::io("write", &path))
     };
     write("index.html", PAGE.as_bytes())?;
-    write("megabyte", &vec![b'm'; 1 << 20])?;
+    let lines: String = (0..1 << 16).map(|line| format!("{line:015}\n")).collect();
+    write("megabyte", lines.as_bytes())?;
     Ok(root)
 }

@@ -164,7 +164,7 @@ impl Pc {
     pub(crate) fn command_line(&self) -> String {
         // Calibration and mitigations cost seconds in an emulated PC and prove nothing there.
         let base = "console=ttyS0 panic=-1 quiet nokaslr mitigations=off no_timer_check \
-                    random.trust_cpu=on intel_iommu=on iommu=pt";
+                    random.trust_cpu=on intel_iommu=on iommu=pt sysrq_always_enabled";
         format!("{base} {}", self.append).trim_end().to_owned()
     }
 }

@@ -211,7 +211,10 @@ impl Rig {
             let line =
                 match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                     Ok(line) => line,
-                    Err(RecvTimeoutError::Timeout) => return Err(self.give_up("hangs")),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.examine();
+                        return Err(self.give_up("hangs"));
+                    }
                     Err(RecvTimeoutError::Disconnected) => return Err(self.give_up("ended")),
                 };
             let Some(event) = Event::parse(&line) else {
@@ -225,6 +228,26 @@ impl Rig {
                 return Ok(());
             }
         }
+    }
+
+    /// Has a PC that hangs say what it does: its kernel on the console, if that still listens to
+    /// the keyboard, and QEMU in `hang.txt`, twice, so that what moves can be told from what stands.
+    fn examine(&mut self) {
+        let keys = ["8", "l", "w", "t"].map(|key| format!("sendkey alt-sysrq-{key}"));
+        let keys = keys.iter().map(String::as_str);
+        let commands = ["info status", "info registers -a", "info registers -a", "info pic"];
+        let mut said = String::new();
+        for command in commands.into_iter().chain(keys) {
+            let arguments = json!({ "command-line": command });
+            let answer = match self.qmp.execute("human-monitor-command", arguments) {
+                Ok(answer) => answer.as_str().unwrap_or_default().replace('\r', ""),
+                Err(error) => error.to_string(),
+            };
+            said.push_str(&format!("== {command}\n{answer}\n"));
+            thread::sleep(Duration::from_secs(1));
+        }
+        // It is for whoever looks; the error is the same without.
+        let _ = fs::write(self.folder.join("hang.txt"), said);
     }
 
     /// Ends QEMU and makes the error that shows why.

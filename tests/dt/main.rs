@@ -1,6 +1,8 @@
 //! `netvm dt`, and `[[nic]] platform = ...` in a plan.
 
 mod command;
+#[path = "../machine/mod.rs"]
+mod machine;
 mod plan;
 
 use std::path::Path;

@@ -1,54 +1,32 @@
 //! A platform NIC in a plan, on a machine of files.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use dt_overlay::Tree;
 use netvm::declaration;
 use netvm::plan::Step;
 use netvm::run::paths::RunDir;
-use netvm::run::process::Identity;
-use netvm::secure::{self, Parts, SecureError};
-use netvm::vmm::Reconnect;
+use netvm::secure::{self, SecureError};
 use vmm_plugin::host::environment::{Environment, Wanted};
 use vmm_plugin::host::nic::{Nic, resolve_all};
 use vmm_plugin::host::preflight::{self, Check, Overrides, Severity};
 use vmm_plugin::host::sysfs::Sysfs;
 
+use super::machine::{Machine, lines, parts};
 use super::{board, compile};
 
 const DEVICE: &str = "ff0e0000.ethernet";
 
 /// The board with its NIC, bound to macb, in IOMMU group 3; vfio-platform is not loaded.
-fn machine(root: &Path) -> (Sysfs, Vec<Nic>, declaration::Declaration) {
-    let write = |path: &str, text: &str| {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().expect("it is below the root")).expect("writable");
-        fs::write(path, text).expect("writable");
-    };
-    let link = |path: &str, target: &str| {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().expect("it is below the root")).expect("writable");
-        symlink(target, path).expect("writable");
-    };
+fn host(root: &Path) -> (Sysfs, Vec<Nic>, declaration::Declaration) {
+    let machine = Machine(root);
+    machine.device("platform", &format!("platform/{DEVICE}"), "macb", 3);
     let device = format!("sys/devices/platform/{DEVICE}");
-    write(&format!("{device}/driver_override"), "(null)");
-    write(&format!("{device}/of_node/compatible"), "cdns,zynqmp-gem");
-    write("sys/bus/platform/drivers/macb/unbind", "");
-    link(&format!("{device}/driver"), "../../../bus/platform/drivers/macb");
-    link(&format!("{device}/iommu_group"), "../../../kernel/iommu_groups/3");
-    link(
-        &format!("sys/bus/platform/devices/{DEVICE}"),
-        &format!("../../../devices/platform/{DEVICE}"),
-    );
-    link(
-        &format!("sys/kernel/iommu_groups/3/devices/{DEVICE}"),
-        &format!("../../../../devices/platform/{DEVICE}"),
-    );
-    write("sys/kernel/iommu_groups/3/type", "DMA");
-    write("sys/kernel/iommu_groups/3/reserved_regions", "");
-    write("sys/firmware/fdt", "");
+    machine.write(&format!("{device}/of_node/compatible"), "cdns,zynqmp-gem");
+    machine.write("sys/kernel/iommu_groups/3/type", "DMA");
+    machine.write("sys/kernel/iommu_groups/3/reserved_regions", "");
+    machine.write("sys/firmware/fdt", "");
     compile(board(), &root.join("sys/firmware/fdt"));
     let text = format!(
         "scenario = \"secure\"\nnetvm = {{ vmm = \"crosvm\" }}\nnic = [{{ platform = \"{DEVICE}\" }}]\n\
@@ -62,29 +40,13 @@ fn machine(root: &Path) -> (Sysfs, Vec<Nic>, declaration::Declaration) {
     (sysfs, nics, declaration)
 }
 
-fn parts() -> Parts {
-    Parts {
-        link: "/usr/bin/netvm-link".into(),
-        binary: "/usr/bin/crosvm".into(),
-        kernel: "/image/vmlinuz".into(),
-        initramfs: "/image/initramfs".into(),
-        vmm: Identity { uid: 4000, gid: 104 },
-        reconnect: Reconnect::Seconds,
-        unsafe_interrupts: false,
-    }
-}
-
 #[test]
 fn plan_binds_vfio_platform_and_tells_crosvm_what_the_nic_is() {
     let root = tempfile::tempdir().expect("a directory");
-    let (sysfs, nics, declaration) = machine(root.path());
+    let (sysfs, nics, declaration) = host(root.path());
     let run = RunDir::new("/run/netvm");
     let steps = secure::steps(&declaration, &sysfs, &nics, &run, &parts()).expect("a plan");
-    let lines: Vec<String> = steps
-        .iter()
-        .flat_map(Step::lines)
-        .map(|line| format!("{} {}", line.step, line.what))
-        .collect();
+    let lines = lines(&steps);
     let at = |what: &str| {
         let found = lines.iter().position(|line| line.contains(what));
         found.unwrap_or_else(|| panic!("{what} in {lines:#?}"))
@@ -125,7 +87,7 @@ fn plan_refuses_platform_nics_that_the_tree_does_not_let_go() {
         ),
     ] {
         let root = tempfile::tempdir().expect("a directory");
-        let (sysfs, nics, declaration) = machine(root.path());
+        let (sysfs, nics, declaration) = host(root.path());
         let changed = source.replace(from, to);
         assert_ne!(changed, source, "{from}");
         let unnamed = changed.replace("ethernet0 = &nic;", "");
@@ -137,7 +99,7 @@ fn plan_refuses_platform_nics_that_the_tree_does_not_let_go() {
         assert!(error.to_string().contains(what), "{error}");
     }
     let root = tempfile::tempdir().expect("a directory");
-    let (sysfs, nics, declaration) = machine(root.path());
+    let (sysfs, nics, declaration) = host(root.path());
     fs::remove_file(root.path().join("sys/firmware/fdt")).expect("it is there");
     let run = RunDir::new("/run/netvm");
     let error = secure::steps(&declaration, &sysfs, &nics, &run, &parts()).expect_err("no tree");
@@ -147,7 +109,7 @@ fn plan_refuses_platform_nics_that_the_tree_does_not_let_go() {
 #[test]
 fn plan_takes_the_operators_board_file() {
     let root = tempfile::tempdir().expect("a directory");
-    let (sysfs, nics, declaration) = machine(root.path());
+    let (sysfs, nics, declaration) = host(root.path());
     let boards = root.path().join("etc/netvm/boards");
     fs::create_dir_all(&boards).expect("writable");
     let facts = "name = \"x\"\ncompatible = [\"maker,board\"]\nhardware = \"not tried\"\n\
@@ -165,7 +127,7 @@ fn plan_takes_the_operators_board_file() {
 #[test]
 fn preflight_looks_at_group_and_reset_of_a_platform_nic() {
     let root = tempfile::tempdir().expect("a directory");
-    let (sysfs, nics, _) = machine(root.path());
+    let (sysfs, nics, _) = host(root.path());
     let wanted = Wanted { guest_memory: 1 << 28, vmm_is_root: true };
     let find = |check, nics: &[Nic]| {
         let environment = Environment::read(&sysfs, nics, wanted).expect("an environment");

@@ -1,7 +1,5 @@
-# The VMM that links vmm-plugin, alone: what it passes through, and what it says to nonsense.
+# The VMM that links vmm-plugin, alone: what it passes through. (minivmm-refusals.sh has what it says to nonsense.)
 # (That netvm works on it is the demonstration's to show.)
-kernel=$(ls /rig/guest/vmlinux 2>/dev/null || echo /rig/guest/vmlinuz)
-
 step "The NIC passed through by vmm-plugin"
 bind_vfio $nic || fail "the NIC cannot be bound"
 GUEST_VMM=minivmm GUEST_CPUS=2 guest-start v --vfio $nic
@@ -18,25 +16,3 @@ claim power-off "$([ ! -s /run/rig/guest/v/vmm.log ] && echo pass || echo fail)"
     "switched off without a word: $(cat /run/rig/guest/v/vmm.log)"
 claim released "$(unbind_vfio $nic; [ "$(driver_of $nic)" = e1000e ] && echo pass || echo fail)" \
     "driver $(driver_of $nic) again"
-
-step "What cannot be"
-# refused WHAT TEXT ARGUMENT...: ends with exit code 1 and says TEXT.
-refused() {
-    what=$1 text=$2
-    shift 2
-    said=$(minivmm "$@" 2>&1 </dev/null)
-    code=$?
-    echo "$said" | grep -q "$text" && [ $code = 1 ] && verdict=pass || verdict=fail
-    claim "refused-$what" $verdict "exit code $code: $said"
-}
-refused device "0000:00:09.0 is not there" --kernel "$kernel" --vfio 0000:00:09.0
-refused unbound "bind it to vfio-pci" --kernel "$kernel" --vfio 0000:00:1f.2
-refused kernel "/nowhere" --kernel /nowhere
-refused no-kernel "no vmlinux" --kernel /rig/guest/initrd
-refused small-memory "64 to" --kernel "$kernel" --memory 63
-refused memory-for-kernel "larger --memory" --kernel "$kernel" --memory 64
-refused initramfs "larger --memory" --kernel "$kernel" --memory 80 --initramfs /rig/guest/initrd
-refused link "/nowhere.sock" --kernel "$kernel" --link /nowhere.sock,mac=02:00:00:00:00:01
-mv /dev/kvm /dev/kvm.away
-refused kvm "/dev/kvm" --kernel "$kernel"
-mv /dev/kvm.away /dev/kvm

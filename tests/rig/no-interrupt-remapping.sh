@@ -16,3 +16,9 @@ claim runs-overridden "$(verdict has_uplink)" "allow_unsafe_interrupts was $befo
 netvm down
 wait $up
 claim setting-restored "$([ "$(cat $setting)" = "$before" ] && [ "$(driver_of $nic)" = e1000e ] && echo pass || echo fail)" "allow_unsafe_interrupts is $(cat $setting), driver $(driver_of $nic)"
+
+step "vmm-plugin alone says what is missing"
+bind_vfio $nic || fail "the NIC cannot be bound"
+said=$(minivmm --kernel "$(ls /rig/guest/vmlinu[xz] | head -n 1)" --memory 64 --vfio $nic 2>&1)
+code=$?
+claim minivmm "$([ $code = 1 ] && echo "$said" | grep -q "allow_unsafe_interrupts" && echo pass || echo fail)" "exit $code: $said"

@@ -90,4 +90,5 @@ pub mod opened;
 pub mod pci;
 pub mod platform;
 pub mod vfio;
+pub mod virtio;
 pub mod vmm;

@@ -140,17 +140,24 @@ fn begin_at(cpu: &VcpuFd, memory: &Memory, entry: u64) -> Result<()> {
 pub fn run(cpus: Vec<VcpuFd>, bus: &Buses, power: &Arc<Power>) -> Result<()> {
     for (index, mut cpu) in cpus.into_iter().enumerate() {
         let (bus, power) = (bus.clone(), power.clone());
-        let loop_ = move || while turn(&mut cpu, &bus, &power) {};
+        let until_it_ends = move || {
+            let ending = loop {
+                if let Some(ending) = turn(&mut cpu, &bus) {
+                    break ending;
+                }
+            };
+            power.end(ending);
+        };
         thread::Builder::new()
             .name(format!("cpu {index}"))
-            .spawn(loop_)
+            .spawn(until_it_ends)
             .context("Cannot start a thread for a processor")?;
     }
     Ok(())
 }
 
-/// Lets the guest run until it needs somebody. Whether it can go on.
-fn turn(cpu: &mut VcpuFd, bus: &Buses, power: &Power) -> bool {
+/// Lets the guest run until it needs somebody. Why it cannot go on, if it cannot.
+fn turn(cpu: &mut VcpuFd, bus: &Buses) -> Option<Ending> {
     match cpu.run() {
         // Where nothing answers, all bits read as one, and what is written is lost.
         Ok(VcpuExit::IoIn(port, data)) => drop(bus.pio_read(port, data)),
@@ -158,25 +165,14 @@ fn turn(cpu: &mut VcpuFd, bus: &Buses, power: &Power) -> bool {
         Ok(VcpuExit::MmioRead(address, data)) => drop(bus.mmio_read(address, data)),
         Ok(VcpuExit::MmioWrite(address, data)) => drop(bus.mmio_write(address, data)),
         Ok(VcpuExit::Intr) => {}
-        Ok(VcpuExit::Shutdown) => {
-            power.end(Ending::TripleFault);
-            return false;
-        }
-        Ok(other) => {
-            power.end(Ending::Failed(anyhow!("A processor stopped: {other:?}")));
-            return false;
-        }
-        // A signal came, or KVM wants another try.
-        Err(error) if is_retry(error.errno()) => {}
-        Err(error) => {
-            let error = anyhow::Error::new(error).context("KVM cannot run a processor");
-            power.end(Ending::Failed(error));
-            return false;
-        }
+        // A triple fault, which some kernels make to reset the machine.
+        Ok(VcpuExit::Shutdown) => return Some(Ok(Some("the guest broke its processor"))),
+        Ok(other) => return Some(Err(anyhow!("A processor stopped: {other:?}"))),
+        Err(error) => match Errno::from_raw_os_error(error.errno()) {
+            // A signal came, or KVM wants another try.
+            Errno::INTR | Errno::AGAIN => {}
+            _ => return Some(Err(anyhow!("KVM cannot run a processor: {error}"))),
+        },
     }
-    true
-}
-
-fn is_retry(errno: i32) -> bool {
-    [Errno::INTR, Errno::AGAIN].iter().any(|retry| retry.raw_os_error() == errno)
+    None
 }

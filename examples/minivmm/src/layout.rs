@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use vmm_plugin::pci::{Options, Windows};
+
 /// Guest physical addresses.
 pub mod memory {
     use super::Range;
@@ -44,8 +46,6 @@ pub mod memory {
 pub mod port {
     use std::ops::RangeInclusive;
 
-    /// The keyboard controller's command port, which can reset the machine.
-    pub const KEYBOARD: u64 = 0x64;
     /// Eight ports of each serial port.
     pub const SERIAL: [u64; 2] = [0x3f8, 0x2f8];
     /// One port that switches the machine off or resets it; ACPI says so.
@@ -73,5 +73,15 @@ pub mod gsi {
     /// What a PCI device's interrupt pin (0 for INTA) leads to.
     pub const fn of_pci(device: u8, pin: u8) -> u32 {
         PCI + (device as u32 + pin as u32) % PCI_COUNT
+    }
+}
+
+/// Where on this machine the PCI function of `device` can have its BARs and its interrupt.
+pub fn pci_options(device: u8) -> Options {
+    let windows = [&memory::PCI_32, &memory::PCI_64].map(|window| window.start..=window.end - 1);
+    Options {
+        windows: Windows { memory: windows.to_vec(), ports: Some(port::PCI) },
+        line: Some(gsi::of_pci(device, 0)),
+        ..Options::default()
     }
 }

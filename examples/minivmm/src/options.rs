@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use vmm_plugin::host::address::PciAddress;
 
@@ -15,11 +15,15 @@ use crate::virtio::LinkOptions;
 /// Ends with 0 when the guest switched itself off or wanted to start anew, with 1 when the machine
 /// could not be made or broke, with 2 when this command line is wrong.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLE)]
+#[command(version, after_help = EXAMPLE, subcommand_negates_reqs = true)]
 pub struct Options {
+    /// Something else than a machine.
+    #[command(subcommand)]
+    pub action: Option<Action>,
+
     /// The kernel: a vmlinux, or the bzImage that distributions install as vmlinuz.
-    #[arg(long, value_name = "FILE")]
-    pub kernel: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub kernel: Option<PathBuf>,
 
     /// Its initramfs.
     #[arg(long, value_name = "FILE")]
@@ -49,9 +53,46 @@ pub struct Options {
     /// A NIC that is bound to vfio-pci, as 0000:00:03.0.
     #[arg(long = "vfio", value_name = "BDF", value_parser = vfio::address)]
     pub devices: Vec<PciAddress>,
+
+    /// A socket for commands while the guest runs; `minivmm tell` has them.
+    #[arg(long, value_name = "SOCKET")]
+    pub api_socket: Option<PathBuf>,
+}
+
+/// What minivmm does besides running a machine.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Has a running minivmm do something.
+    Tell {
+        /// The other's --api-socket.
+        socket: PathBuf,
+        /// `attach BDF`, `detach BDF`, or `counters`: how often the guest left to each NIC.
+        #[arg(required = true)]
+        command: Vec<String>,
+    },
 }
 
 const EXAMPLE: &str = "\
 Example:
   minivmm --kernel /boot/vmlinuz --initramfs netvm.cpio --memory 512 --vfio 0000:00:03.0 \\
       --link /run/netvm/links/a/netvm.sock,mac=02:00:00:00:00:01";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// netvm's command lines are checked against that table.
+    #[test]
+    fn table_of_options_has_all_and_no_others() {
+        let table = include_str!("../../../tests/options/minivmm.txt");
+        let lines = table.lines().filter_map(|line| line.strip_prefix("--")?.split(' ').next());
+        let known: std::collections::BTreeSet<_> =
+            lines.map(|flag| flag.trim_end_matches("...")).collect();
+        let command = Options::command();
+        let flags: std::collections::BTreeSet<_> =
+            command.get_arguments().filter_map(|argument| argument.get_long()).collect();
+        assert_eq!(flags, known);
+    }
+}

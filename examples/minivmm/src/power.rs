@@ -1,9 +1,9 @@
-//! How a guest ends: it writes to one of two ports, and whoever runs the machine is told.
+//! How a guest ends: whoever notices says so, and whoever runs the machine is told.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
-use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use event_manager::{EventOps, EventSet, EventSubscriber, Events};
 use vmm_plugin::vmm::Trap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -14,18 +14,9 @@ pub const SOFT_OFF: u8 = 5;
 /// What ACPI writes to go to sleep: the type, and the bit that says go (ACPI 6.5, 4.8.3.7).
 const SLEEP_ENABLE: u8 = 1 << 5;
 
-/// Why the machine stopped.
-#[derive(Debug)]
-pub enum Ending {
-    /// The guest switched itself off.
-    PowerOff,
-    /// The guest wanted to start anew, which is for whoever started this process to decide.
-    Reset,
-    /// The guest broke its processor (a triple fault), which some kernels do to reset.
-    TripleFault,
-    /// Something that the guest cannot go on from.
-    Failed(anyhow::Error),
-}
+/// Why a machine ends: with a word about it or without one, or by an error that the guest cannot go
+/// on from.
+pub type Ending = Result<Option<&'static str>>;
 
 /// The switch: first come, first served.
 #[derive(Debug)]
@@ -56,11 +47,22 @@ impl Power {
     }
 }
 
-/// ACPI's port.
-#[derive(Debug)]
-pub struct AcpiPort(pub std::sync::Arc<Power>);
+/// Wakes the event loop up; it then sees what [`Power::ended`] says.
+impl EventSubscriber for Power {
+    fn init(&self, ops: &mut EventOps) {
+        // The loop has just been made: nothing else watches this eventfd.
+        let _ = ops.add(Events::new(&self.event, EventSet::IN));
+    }
 
-impl Trap for AcpiPort {
+    fn process(&self, _events: Events, _ops: &mut EventOps) {
+        let _ = self.event.read();
+    }
+}
+
+/// The port that ACPI tells the guest of.
+pub struct Port(pub Arc<Power>);
+
+impl Trap for Port {
     fn read(&self, _offset: u64, data: &mut [u8]) {
         data.fill(0);
     }
@@ -68,40 +70,10 @@ impl Trap for AcpiPort {
     fn write(&self, _offset: u64, data: &[u8]) {
         const OFF: u8 = SLEEP_ENABLE | SOFT_OFF << 2;
         match data {
-            [RESET] => self.0.end(Ending::Reset),
-            [OFF] => self.0.end(Ending::PowerOff),
+            [OFF] => self.0.end(Ok(None)),
+            // That is for whoever started this process to do.
+            [RESET] => self.0.end(Ok(Some("the guest wanted to start anew"))),
             _ => {}
         }
-    }
-}
-
-/// The keyboard controller, of which only the line to the processor's reset is there.
-#[derive(Debug)]
-pub struct Keyboard(pub std::sync::Arc<Power>);
-
-impl Trap for Keyboard {
-    fn read(&self, _offset: u64, data: &mut [u8]) {
-        data.fill(0);
-    }
-
-    fn write(&self, _offset: u64, data: &[u8]) {
-        if data == [0xfe] {
-            self.0.end(Ending::Reset);
-        }
-    }
-}
-
-/// Wakes the event loop up; it then sees what [`Power::ended`] says.
-#[derive(Debug)]
-pub struct Watch(pub std::sync::Arc<Power>);
-
-impl MutEventSubscriber for Watch {
-    fn init(&mut self, ops: &mut EventOps) {
-        // The loop has just been made: nothing else watches this eventfd.
-        let _ = ops.add(Events::new(&self.0.event, EventSet::IN));
-    }
-
-    fn process(&mut self, _events: Events, _ops: &mut EventOps) {
-        let _ = self.0.event.read();
     }
 }

@@ -7,15 +7,20 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
-use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use event_manager::{EventOps, EventSet, EventSubscriber, Events};
 use kvm_ioctls::VmFd;
 use vm_superio::Trigger;
-use vm_superio::serial::{Serial, SerialEvents};
+use vm_superio::serial::{NoEvents, Serial};
 use vmm_plugin::vmm::{Bus, GuestRange, Space, Trap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// Eight registers of a byte each.
+/// Eight registers of a byte each. Number 1 says which interrupts are wanted, its bit 0 that for bytes
+/// that came; number 2 says which there is: 1 for none, 4 for bytes that came.
 const REGISTERS: u64 = 8;
+const ENABLED: u8 = 1;
+const INTERRUPT: u8 = 2;
+const NONE: u8 = 0b0001;
+const RECEIVED: u8 = 0b0100;
 
 /// What is behind a serial port: `stdio`, or `OUTPUT[,in=INPUT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +53,6 @@ impl FromStr for Line {
 }
 
 /// The interrupt line: an eventfd that KVM waits for.
-#[derive(Debug)]
 struct Interrupt(EventFd);
 
 impl Trigger for Interrupt {
@@ -59,105 +63,98 @@ impl Trigger for Interrupt {
     }
 }
 
-/// Says that the guest has read all that was there.
-#[derive(Debug)]
-struct Emptied(EventFd);
+type Uart = Serial<Interrupt, NoEvents, Box<dyn Write + Send>>;
 
-impl SerialEvents for Emptied {
-    fn buffer_read(&self) {}
-    fn out_byte(&self) {}
-    fn tx_lost_byte(&self) {}
-
-    fn in_buffer_empty(&self) {
-        let _ = self.0.write(1);
-    }
+/// A serial port.
+pub struct Port {
+    uart: Mutex<Uart>,
+    /// Bytes that it has room for when the guest has read all.
+    room: usize,
+    input: Option<File>,
 }
 
-type Uart = Serial<Interrupt, Emptied, Box<dyn Write + Send>>;
+impl Port {
+    /// A port at `ports` with interrupt `gsi`, which is for the event loop as well.
+    pub fn place(vm: &VmFd, bus: &dyn Bus, ports: u64, gsi: u32, line: &Line) -> Result<Arc<Self>> {
+        let (output, input): (Box<dyn Write + Send>, Option<File>) = match line {
+            Line::Stdio => {
+                let input = rustix::io::dup(io::stdin()).context("Standard input is closed")?;
+                (Box::new(io::stdout()), Some(File::from(input)))
+            }
+            Line::Files { output, input } => {
+                // Both ways, so that opening a FIFO waits for nobody.
+                let open = |path: &PathBuf| {
+                    let file = File::options().read(true).append(true).create(true).open(path);
+                    file.with_context(|| {
+                        format!("Cannot open {} for a serial port", path.display())
+                    })
+                };
+                (Box::new(open(output)?), input.as_ref().map(open).transpose()?)
+            }
+        };
+        let interrupt = EventFd::new(EFD_NONBLOCK).context("Cannot make an eventfd")?;
+        vm.register_irqfd(&interrupt, gsi)
+            .with_context(|| format!("KVM does not connect interrupt {gsi}"))?;
+        let uart = Serial::new(Interrupt(interrupt), output);
+        let room = uart.fifo_capacity();
+        let port = Arc::new(Self { uart: Mutex::new(uart), room, input });
+        let range = GuestRange { space: Space::Pio, base: ports, size: REGISTERS };
+        bus.place(range, port.clone())?;
+        Ok(port)
+    }
 
-struct Port(Arc<Mutex<Uart>>);
+    /// Feeds what has come in to a guest that has read all: then there is room, and it will ask
+    /// again what there is to do.
+    fn feed(&self, uart: &mut Uart) {
+        let Some(mut input) = self.input.as_ref() else { return };
+        let waiting = rustix::io::ioctl_fionread(input).unwrap_or(0);
+        let mut bytes = vec![0; self.room.min(usize::try_from(waiting).unwrap_or(usize::MAX))];
+        if !bytes.is_empty()
+            && uart.fifo_capacity() == self.room
+            && let Ok(count) = input.read(&mut bytes)
+        {
+            let _ = uart.enqueue_raw_bytes(&bytes[..count]);
+        }
+    }
+}
 
 impl Trap for Port {
     fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0xff);
-        if let (Ok(mut uart), [byte], Ok(offset)) = (self.0.lock(), data, u8::try_from(offset)) {
+        if let (Ok(mut uart), [byte], Ok(offset)) = (self.uart.lock(), data, u8::try_from(offset)) {
+            if offset == INTERRUPT {
+                self.feed(&mut uart);
+            }
             *byte = uart.read(offset);
+            // vm-superio takes the interrupt back with the first byte that is read, a 16550 with
+            // the last.
+            let more = uart.fifo_capacity() < self.room && uart.read(ENABLED) & 1 != 0;
+            if offset == INTERRUPT && *byte & NONE != 0 && more {
+                *byte ^= NONE | RECEIVED;
+            }
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
-        if let (Ok(mut uart), [byte], Ok(offset)) = (self.0.lock(), data, u8::try_from(offset)) {
+        if let (Ok(mut uart), [byte], Ok(offset)) = (self.uart.lock(), data, u8::try_from(offset)) {
             // A byte that nobody takes is lost, as on any serial line.
             let _ = uart.write(offset, *byte);
         }
     }
 }
 
-/// Feeds what comes in to the port, as fast as the guest reads it.
-pub struct Input {
-    uart: Arc<Mutex<Uart>>,
-    emptied: EventFd,
-    file: File,
-    waiting: bool,
-}
-
-/// Places a serial port at `ports` with interrupt `gsi`; the input, if there is any, is for the
-/// event loop.
-pub fn place(vm: &VmFd, bus: &dyn Bus, ports: u64, gsi: u32, line: &Line) -> Result<Option<Input>> {
-    let (output, input): (Box<dyn Write + Send>, Option<File>) = match line {
-        Line::Stdio => {
-            let input = rustix::io::dup(io::stdin()).context("Standard input is closed")?;
-            (Box::new(io::stdout()), Some(File::from(input)))
+impl EventSubscriber for Port {
+    fn init(&self, ops: &mut EventOps) {
+        // Once for all that comes: what the guest has no room for must not wake anybody again. A
+        // regular file cannot be waited for, and is no serial line: nothing comes from it.
+        if let Some(input) = &self.input {
+            let _ = ops.add(Events::new(input, EventSet::IN | EventSet::EDGE_TRIGGERED));
         }
-        Line::Files { output, input } => {
-            // Both ways, so that opening a FIFO waits for nobody.
-            let open = |path: &PathBuf| {
-                let file = File::options().read(true).append(true).create(true).open(path);
-                file.with_context(|| format!("Cannot open {} for a serial port", path.display()))
-            };
-            (Box::new(open(output)?), input.as_ref().map(open).transpose()?)
-        }
-    };
-    let interrupt = EventFd::new(EFD_NONBLOCK).context("Cannot make an eventfd")?;
-    vm.register_irqfd(&interrupt, gsi)
-        .with_context(|| format!("KVM does not connect interrupt {gsi}"))?;
-    let emptied = EventFd::new(EFD_NONBLOCK).context("Cannot make an eventfd")?;
-    let events = Emptied(emptied.try_clone().context("Cannot duplicate an eventfd")?);
-    let uart = Serial::with_events(Interrupt(interrupt), events, output);
-    let uart = Arc::new(Mutex::new(uart));
-    let range = GuestRange { space: Space::Pio, base: ports, size: REGISTERS };
-    bus.place(range, Arc::new(Port(uart.clone())))?;
-    Ok(input.map(|file| Input { uart, emptied, file, waiting: false }))
-}
-
-impl MutEventSubscriber for Input {
-    fn init(&mut self, ops: &mut EventOps) {
-        let _ = ops.add(Events::new(&self.emptied, EventSet::IN));
-        // A regular file cannot be waited for, and is no serial line: nothing comes from it.
-        let _ = ops.add(Events::new(&self.file, EventSet::IN));
     }
 
-    fn process(&mut self, events: Events, ops: &mut EventOps) {
-        use std::os::fd::AsRawFd as _;
-        if events.fd() == self.emptied.as_raw_fd() {
-            let _ = self.emptied.read();
-            if std::mem::take(&mut self.waiting) {
-                let _ = ops.add(Events::new(&self.file, EventSet::IN));
-            }
-            return;
-        }
-        let Ok(mut uart) = self.uart.lock() else { return };
-        let mut bytes = vec![0; uart.fifo_capacity()];
-        let read = if bytes.is_empty() { Ok(0) } else { self.file.read(&mut bytes) };
-        match read {
-            Ok(count) if count > 0 => {
-                let _ = uart.enqueue_raw_bytes(&bytes[..count]);
-            }
-            // No room: the guest has to read first. No more input: the file is not looked at again.
-            _ => {
-                self.waiting = bytes.is_empty();
-                let _ = ops.remove(Events::new(&self.file, EventSet::IN));
-            }
+    fn process(&self, _events: Events, _ops: &mut EventOps) {
+        if let Ok(mut uart) = self.uart.lock() {
+            self.feed(&mut uart);
         }
     }
 }

@@ -1,118 +1,109 @@
-//! A NIC of the host's in the guest: what the plugin is linked for.
+//! NICs of the host's that come to a guest and leave it: what the plugin is linked for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
-use anyhow::{Context as _, Result, anyhow};
-use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use anyhow::{Context as _, Result, ensure};
+use event_manager::{SubscriberId, SubscriberOps as _};
 use kvm_ioctls::VmFd;
-use vmm_plugin::dma::GuestDma;
-use vmm_plugin::host::address::{DeviceName, PciAddress};
-use vmm_plugin::host::device::Device;
-use vmm_plugin::host::sysfs::Sysfs;
-use vmm_plugin::vfio::{AttachedGroup, Container, Group, OpenDevice};
+use vmm_plugin::attach::{Attached, Attachments, GuestContainer, Opened};
+use vmm_plugin::host::address::{PciAddress, PciAddressError};
+use vmm_plugin::pci::{HostBridge, Options};
+use vmm_plugin::vmm::Seam;
+use vmm_plugin::vmm::event_manager::{FunctionNews, FunctionWatch};
 use vmm_plugin::vmm::kvm::KvmVfioFiles;
 
+use crate::Events;
+use crate::control::Request;
+use crate::layout::pci_options;
 use crate::memory::Memory;
-use crate::pci::PciBus;
 
-/// The devices of a guest and the guest's memory, mapped for all of them.
-pub struct Passthrough {
-    container: Arc<Container>,
-    groups: BTreeMap<u32, Arc<AttachedGroup>>,
-    kvm: Arc<KvmVfioFiles>,
-    dma: Option<GuestDma>,
+/// The NICs that the guest has.
+pub struct Nics {
+    /// What they share: an IOMMU address space, and the guest's memory in it.
+    container: GuestContainer<Memory>,
+    attachments: Attachments,
+    pci: Arc<HostBridge>,
+    watches: BTreeMap<PciAddress, SubscriberId>,
+    requests: Sender<Request>,
 }
 
-impl Passthrough {
-    /// Nothing yet.
-    pub fn new(vm: &VmFd) -> Result<Self> {
-        let container = Arc::new(Container::open()?);
-        let kvm = Arc::new(KvmVfioFiles::new(vm)?);
-        Ok(Self { container, groups: BTreeMap::new(), kvm, dma: None })
+impl Nics {
+    /// None yet. What they ask for goes to `requests`.
+    pub fn new(
+        vm: &VmFd,
+        memory: Arc<Memory>,
+        seam: Seam,
+        pci: Arc<HostBridge>,
+        requests: Sender<Request>,
+    ) -> Result<Self> {
+        let container = GuestContainer::new(memory, Some(Arc::new(KvmVfioFiles::new(vm)?)));
+        let attachments = Attachments::new(seam);
+        Ok(Self { container, attachments, pci, watches: BTreeMap::new(), requests })
     }
 
-    /// Opens a device that is bound to vfio-pci, and lets it reach the guest's memory.
-    pub fn open(&mut self, address: PciAddress, memory: &Memory) -> Result<Arc<OpenDevice>> {
-        let facts = Device::read(&Sysfs::default(), &DeviceName::Pci(address))?;
-        let group = facts.group.with_context(|| {
-            format!("{address} has no IOMMU group; switch the IOMMU on in firmware and kernel")
-        })?;
-        if !self.groups.contains_key(&group.number) {
-            let opened = Group::open(group.number).with_context(|| {
-                format!("{address} cannot be passed through; bind it to vfio-pci first")
-            })?;
-            let attached = self.container.attach(opened, Some(self.kvm.clone()))?;
-            self.groups.insert(group.number, attached);
+    /// Gives a NIC that is bound to vfio-pci to the guest, which finds it when it next looks.
+    pub fn attach(&mut self, address: PciAddress, events: &mut Events) -> Result<()> {
+        let name = address.to_string();
+        let place = self.pci.free().context("The PCI bus has no place left")?;
+        let Opened { device, dma, reset } = self.container.open(address)?;
+        let options = Options { reset, ..pci_options(place) };
+        let function = self.attachments.attach_pci(&name, device, dma, options)?;
+        // The kernel reset it as well as it can be alone, which may be a mere change of its power
+        // state. All of its bus is ours and not in use: that is the moment for more, or the NIC might
+        // remember where in memory its last driver had it write.
+        if let Err(error) = function.reset() {
+            eprintln!("minivmm: {address} comes as its last user left it: {error}");
         }
-        // Mapped once for all groups, as soon as there is one.
-        if self.dma.is_none() {
-            let dma = GuestDma::new(self.container.clone(), &Arc::new(memory.clone()));
-            self.dma = Some(dma.context("The guest's memory cannot be mapped for devices")?);
-        }
-        let group = self.groups.get(&group.number).context("It was just added")?;
-        Ok(Arc::new(group.device(&address.to_string())?))
-    }
-}
-
-/// Waits for what a function has to tell, and takes it from the guest when it has to go.
-pub struct Watch {
-    pci: Arc<PciBus>,
-    device: usize,
-    address: PciAddress,
-}
-
-impl Watch {
-    /// For the event loop: `device` is the function's number on the bus.
-    pub fn new(pci: Arc<PciBus>, device: usize, address: PciAddress) -> Self {
-        Self { pci, device, address }
-    }
-}
-
-/// What an event says.
-const REPORTS: u32 = 0;
-const ERROR: u32 = 1;
-const WANTED: u32 = 2;
-
-impl MutEventSubscriber for Watch {
-    fn init(&mut self, ops: &mut EventOps) {
-        let Some(function) = self.pci.function(self.device) else { return };
-        let sources = [
-            (function.reports_ready(), REPORTS),
-            (function.errors(), ERROR),
-            (function.requests(), WANTED),
-        ];
-        for (source, data) in sources {
-            // It was just made: nobody else waits for it.
-            let _ = ops.add(Events::with_data(source, data, EventSet::IN));
-        }
-    }
-
-    fn process(&mut self, events: Events, _ops: &mut EventOps) {
-        let Some(function) = self.pci.function(self.device) else { return };
-        let Self { address, .. } = self;
-        match events.data() {
-            REPORTS => {
-                for report in function.take_reports() {
-                    eprintln!("minivmm: {address}: {report}");
-                }
-                return;
+        self.pci.insert(place, function.clone());
+        let requests = self.requests.clone();
+        let watch = FunctionWatch::new(function, move |news| match news {
+            FunctionNews::Report(report) => eprintln!("minivmm: {address}: {report}"),
+            FunctionNews::Device(news) => {
+                eprintln!("minivmm: {address}: {news:?}; it leaves the guest");
+                let _ = requests.send(Request::new(format!("detach {address}")));
             }
-            ERROR => {
-                let _ = function.errors().read();
-                eprintln!("minivmm: {address} has an uncorrectable error; it leaves the guest");
-            }
-            _ => {
-                let _ = function.requests().read();
-                eprintln!("minivmm: the host wants {address} back; it leaves the guest");
-            }
+        });
+        self.watches.insert(address, events.add_subscriber(Box::new(watch)));
+        Ok(())
+    }
+
+    /// Takes a NIC from the guest, which need not know: DMA and interrupts end, then its registers
+    /// read as ones, as those of a card that was pulled out. With the last NIC memory is unpinned.
+    pub fn detach(&mut self, address: PciAddress, events: &mut Events) -> Result<()> {
+        let name = address.to_string();
+        if let Some(watch) = self.watches.remove(&address) {
+            drop(events.remove_subscriber(watch));
         }
-        function.detach();
+        if let Some(Attached::Pci(function)) = self.attachments.get(&name) {
+            self.pci.remove(&function);
+        }
+        let undone = self.attachments.detach(&name)?;
+        ensure!(undone.is_empty(), "{name} left, but: {}", undone.join("; "));
+        Ok(())
+    }
+
+    /// How often the guest left to each NIC since it was attached: a line for each kind of access,
+    /// as in `0000:00:03.0 bar-reads 17`.
+    pub fn counters(&self) -> String {
+        let mut text = String::new();
+        for name in self.attachments.names() {
+            let Some(Attached::Pci(function)) = self.attachments.get(&name) else { continue };
+            let counters = function.counters();
+            let kinds = [
+                ("bar-reads", counters.bar_reads),
+                ("bar-writes", counters.bar_writes),
+                ("config-reads", counters.config_reads),
+                ("config-writes", counters.config_writes),
+            ];
+            text.extend(kinds.map(|(kind, count)| format!("{name} {kind} {count}\n")));
+        }
+        text
     }
 }
 
-/// A device's address as `--vfio` takes it.
-pub fn address(text: &str) -> Result<PciAddress> {
-    let shown = "a PCI address is DOMAIN:BUS:DEVICE.FUNCTION, for instance 0000:00:03.0";
-    text.parse().map_err(|_| anyhow!("{shown}"))
+/// A NIC as an operator names it: its address, or its directory in sysfs.
+pub fn address(text: &str) -> Result<PciAddress, PciAddressError> {
+    text.rsplit('/').next().unwrap_or(text).parse()
 }

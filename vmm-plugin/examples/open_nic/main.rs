@@ -1,12 +1,16 @@
 //! Opens a NIC that is bound to vfio-pci, and tries everything that a VMM does with it but run a
-//! guest: `open_nic check|limited|reset-bus|wait|hand GROUP BDF`.
+//! guest: `open_nic check|adopt|time|limited|reset-bus|wait|hand GROUP BDF`.
 //!
-//! `check` prints a line for each thing that worked, and ends with the first that did not;
-//! `reset-bus` resets a NIC with its bus; `limited` maps more memory than it may lock; `wait`
-//! holds the NIC until the host wants it; `hand` gives it, opened, to a process without any
-//! rights (itself, as `take`).
+//! `check` prints a line for each thing that worked, and ends with the first that did not; `adopt`
+//! does part of that with a NIC that the crate vfio-ioctls opened; `time` says how long opening and
+//! mapping take; `reset-bus` resets a NIC with its bus; `limited` maps more memory than it may
+//! lock; `wait` holds the NIC until the host wants it; `hand` gives it, opened, to a process
+//! without any rights (itself, as `take`).
 
 mod check;
+#[cfg(target_arch = "x86_64")]
+mod guest;
+mod time;
 
 use std::error::Error;
 use std::os::fd::AsFd as _;
@@ -38,7 +42,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match &arguments[..] {
         [action, group, nic] => act(action, group, nic),
-        _ => Err("open_nic check|limited|reset-bus|wait|hand GROUP BDF".into()),
+        _ => Err("open_nic check|adopt|time|limited|reset-bus|wait|hand GROUP BDF".into()),
     };
     if let Err(error) = outcome {
         println!("failed: {error}");
@@ -50,16 +54,9 @@ fn main() -> ExitCode {
 fn act(action: &str, group: &str, nic: &str) -> Outcome {
     let group = group.parse()?;
     match action {
-        "check" => {
-            let before = held()?;
-            for _ in 0..3 {
-                check::check(group, nic)?;
-                let after = held()?;
-                expect(before == after, &format!("{after:?} is held, and was {before:?}"))?;
-            }
-            println!("given-back {before:?} three times");
-            Ok(())
-        }
+        "check" => three_times(|| check::check(group, nic)),
+        "adopt" => three_times(|| check::adopt(nic)),
+        "time" => time::time(group, nic),
         "limited" => limited(group, nic),
         "wait" => wait(group, nic),
         "reset-bus" => reset_bus(group, nic),
@@ -71,6 +68,18 @@ fn act(action: &str, group: &str, nic: &str) -> Outcome {
 
 fn expect(holds: bool, otherwise: &str) -> Outcome {
     if holds { Ok(()) } else { Err(otherwise.into()) }
+}
+
+/// Each time as much is held afterwards as before.
+fn three_times(check: impl Fn() -> Outcome) -> Outcome {
+    let before = held()?;
+    for _ in 0..3 {
+        check()?;
+        let after = held()?;
+        expect(before == after, &format!("{after:?} is held, and was {before:?}"))?;
+    }
+    println!("given-back {before:?} three times");
+    Ok(())
 }
 
 /// Open descriptors, and KiB locked.

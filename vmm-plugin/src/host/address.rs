@@ -38,6 +38,12 @@ impl PciAddress {
         (device < 32 && function < 8).then_some(Self { domain, bus, device, function })
     }
 
+    /// Domain, bus, device and function.
+    #[must_use]
+    pub fn numbers(&self) -> (u32, u8, u8, u8) {
+        (self.domain, self.bus, self.device, self.function)
+    }
+
     /// Whether `other` is a function of the same card: it differs at most in the function.
     #[must_use]
     pub fn same_slot(&self, other: &Self) -> bool {

@@ -4,7 +4,7 @@
 mod sys;
 
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use vm_memory::GuestMemoryBackend;
@@ -23,6 +23,8 @@ use self::sys::Bytes;
 pub struct Mapping {
     bytes: Bytes,
     writable: bool,
+    /// What they are of, and where in it they begin.
+    file: Option<(Arc<OwnedFd>, u64)>,
 }
 
 impl Mapping {
@@ -33,14 +35,14 @@ impl Mapping {
     /// # Errors
     /// `size` is 0, or the kernel refuses.
     pub fn of_file(
-        file: BorrowedFd<'_>,
+        file: &Arc<OwnedFd>,
         offset: u64,
         size: u64,
         writable: bool,
     ) -> Result<Self, MappingError> {
-        let bytes = Bytes::of_file(file, offset, in_memory(size)?, writable)
+        let bytes = Bytes::of_file(file.as_fd(), offset, in_memory(size)?, writable)
             .map_err(|source| MappingError::Refused { size, source: source.into() })?;
-        Ok(Self { bytes, writable })
+        Ok(Self { bytes, writable, file: Some((Arc::clone(file), offset)) })
     }
 
     /// `size` bytes of zeros that belong to nobody else yet.
@@ -50,7 +52,7 @@ impl Mapping {
     pub fn anonymous(size: u64) -> Result<Self, MappingError> {
         let bytes = Bytes::anonymous(in_memory(size)?)
             .map_err(|source| MappingError::Refused { size, source: source.into() })?;
-        Ok(Self { bytes, writable: true })
+        Ok(Self { bytes, writable: true, file: None })
     }
 
     /// Region `index` of a guest's memory, in the order of [`GuestMemoryBackend::iter`]; `None`
@@ -60,7 +62,8 @@ impl Mapping {
     where
         M: GuestMemoryBackend + Send + Sync + 'static,
     {
-        Some(Self { bytes: Bytes::of_guest_memory(memory, index)?, writable: true })
+        let bytes = Bytes::of_guest_memory(memory, index)?;
+        Some(Self { bytes, writable: true, file: None })
     }
 
     /// Length in bytes, at least 1 except for an empty region of guest memory.
@@ -74,6 +77,14 @@ impl Mapping {
     #[must_use]
     pub fn address(&self) -> u64 {
         self.bytes.address() as u64
+    }
+
+    /// The file whose bytes these are, and where in it they begin, in bytes: all that somebody needs
+    /// who maps them once more, in another process for instance. `None` for memory of no file, and
+    /// for a guest's, of which the VMM knows the file.
+    #[must_use]
+    pub fn file(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        self.file.as_ref().map(|(file, offset)| (file.as_fd(), *offset))
     }
 
     /// It may be written.
@@ -185,10 +196,8 @@ pub enum MappingError {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Seek as _, Write as _};
-    use std::os::fd::AsFd as _;
-
     use proptest::prelude::*;
+    use std::io::{Read as _, Seek as _, Write as _};
     use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
     use super::*;
@@ -212,7 +221,8 @@ mod tests {
     fn file_and_mapping_are_the_same_bytes() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 8192]).unwrap();
-        let mapping = Mapping::of_file(file.as_fd(), 4096, 4096, true).unwrap();
+        let shared = Arc::new(file.try_clone().unwrap().into());
+        let mapping = Mapping::of_file(&shared, 4096, 4096, true).unwrap();
         mapping.write(1, &[1, 2, 3]).unwrap();
         let mut bytes = Vec::new();
         file.rewind().unwrap();
@@ -224,7 +234,7 @@ mod tests {
     fn read_only_is_not_written() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 4096]).unwrap();
-        let mapping = Mapping::of_file(file.as_fd(), 0, 4096, false).unwrap();
+        let mapping = Mapping::of_file(&Arc::new(file.into()), 0, 4096, false).unwrap();
         assert!(matches!(mapping.write(0, &[1]), Err(MappingError::ReadOnly)));
         let mut byte = [0];
         mapping.read(4095, &mut byte).unwrap();

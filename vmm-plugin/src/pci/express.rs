@@ -1,6 +1,6 @@
 //! Capabilities that have more to them than being shown: PCIe, power management, reset, VPD.
 
-use super::capability::Capability;
+use super::capability::{Capability, id};
 use super::passed::Passed;
 use super::policy::Policy;
 use super::register::{Effect, Register};
@@ -109,6 +109,17 @@ pub(super) fn power(found: Capability) -> Option<Vec<Register>> {
             },
             Register::fixed(at + 6, 2, 0),
         ]
+    })
+}
+
+/// The device says in `found` that it has function-level reset (PCIe 5.0, 7.5.3.3; bit 1 of an
+/// advanced features capability).
+pub(super) fn function_level_reset(device: &Passed, found: Capability) -> Result<bool, VfioError> {
+    let at = found.offset;
+    Ok(match u8::try_from(found.id) {
+        Ok(id::EXPRESS) if found.room >= 8 => device.read(at + 4, 4)? & CAPABILITIES_RESET != 0,
+        Ok(id::ADVANCED_FEATURES) if found.room >= 6 => device.read(at + 3, 1)? & 0b10 != 0,
+        _ => false,
     })
 }
 

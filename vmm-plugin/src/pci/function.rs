@@ -139,6 +139,7 @@ impl Function {
             power: layout.power,
             express: layout.express,
             advanced_features: layout.advanced_features,
+            function_level_reset: layout.function_level_reset,
             initial: layout.registers.values(),
             registers: layout.registers,
             asleep: false,
@@ -247,9 +248,10 @@ impl Function {
         }
     }
 
-    /// Resets the device and all that the guest has set, for a reboot of the guest: alone, or
-    /// with its bus if [`Options::reset`] covers everything on it. Other functions of that bus
-    /// have to be reset too then.
+    /// Resets the device and all that the guest has set, for a new user of the device or a reboot
+    /// of the guest: by function-level reset if the device has that, else with its bus if
+    /// [`Options::reset`] covers everything on it, else by whatever the kernel has for it alone.
+    /// Other functions of a bus that was reset have to be reset too.
     ///
     /// # Errors
     /// It cannot be reset; the guest's settings are back at their start all the same.
@@ -317,16 +319,22 @@ impl Function {
         state.attached = false;
         let device = live.passed.device().as_ref();
         // A device that is gone is not written any more; all else is to be given back.
-        if !live.is_dead() {
-            state.registers.set(header::COMMAND, command::INTX_DISABLE);
-            live.note(live.passed.write(header::COMMAND, 2, command::INTX_DISABLE));
+        let gone = live.is_dead();
+        state.registers.set(header::COMMAND, command::INTX_DISABLE);
+        if !gone {
+            live.pass_command(&state);
         }
         live.dead.store(true, Ordering::Release);
         state.interrupting.stop(device, &live.reports);
         for placed in &mut state.bars {
             placed.remove(&live.seam, &live.reports);
-            placed.forget();
         }
+        // Not before: an access of the guest's to a BAR that is there and does not decode is an
+        // error that ends a virtual processor, not one that reads ones.
+        if !gone {
+            live.note(live.passed.write(header::COMMAND, 2, command::INTX_DISABLE));
+        }
+        state.bars.iter_mut().for_each(PlacedBar::forget);
         for index in &self.noticed {
             if let Err(error) = device.disable(*index) {
                 live.reports.push(Report::refused(&error));

@@ -35,6 +35,8 @@ pub(super) struct Layout {
     pub power: Option<u16>,
     pub express: Option<u16>,
     pub advanced_features: Option<u16>,
+    /// The device's own: what the guest is shown may come to a reset of another kind.
+    pub function_level_reset: bool,
     pub msi: Option<MsiShape>,
     pub msix: Option<MsixShape>,
 }
@@ -46,6 +48,7 @@ impl Layout {
             power: None,
             express: None,
             advanced_features: None,
+            function_level_reset: false,
             msi: None,
             msix: None,
         };
@@ -55,6 +58,7 @@ impl Layout {
         }
         let mut shown = Vec::new();
         for found in capability::list(device)? {
+            layout.function_level_reset |= express::function_level_reset(device, found)?;
             if layout.add_capability(device, found, facts)? {
                 shown.push(found);
             }

@@ -56,6 +56,8 @@ pub(super) struct State {
     pub power: Option<u16>,
     pub express: Option<u16>,
     pub advanced_features: Option<u16>,
+    /// The device has function-level reset.
+    pub function_level_reset: bool,
     /// In D3: only configuration space answers.
     pub asleep: bool,
     pub attached: bool,
@@ -244,7 +246,7 @@ impl Live {
         for placed in &mut state.bars {
             placed.remove(&self.seam, &self.reports);
         }
-        let result = reset::reset(device, scope);
+        let result = reset::reset(device, scope, state.function_level_reset);
         for (offset, value) in &state.initial {
             state.registers.set(*offset, *value);
         }

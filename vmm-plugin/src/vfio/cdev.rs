@@ -67,7 +67,7 @@ impl Cdev {
             .map_err(VfioError::refused(format!("binding {name} to iommufd")))?;
         let mut attach = vfio_device_attach_iommufd_pt { pt_id: ioas.id(), ..Default::default() };
         sys::call(file.as_fd(), &mut attach)
-            .map_err(VfioError::refused(format!("attaching {name} to an address space")))?;
+            .map_err(VfioError::not_used(format!("giving {name} an address space"), "iommufd"))?;
         let keep: Arc<(Announced, Arc<Ioas>)> = Arc::new((announced, Arc::clone(ioas)));
         Ok(OpenDevice::new(file, name)?.keeping(keep))
     }

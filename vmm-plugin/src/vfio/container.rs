@@ -82,9 +82,9 @@ impl Container {
             "putting IOMMU group {number} into a container"
         )))?;
         if self.info().is_err() {
-            sys::set_iommu(self.as_fd(), VFIO_TYPE1v2_IOMMU).map_err(VfioError::refused(
-                format!("using the IOMMU for group {number}; the kernel's log says why,"),
-            ))?;
+            let what = format!("using the IOMMU for group {number}");
+            sys::set_iommu(self.as_fd(), VFIO_TYPE1v2_IOMMU)
+                .map_err(VfioError::not_used(what, "vfio_iommu_type1"))?;
         }
         drop(attaching);
         AttachedGroup::new(group, Arc::clone(self), hypervisor).map(Arc::new)

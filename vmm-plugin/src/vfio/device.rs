@@ -32,7 +32,7 @@ const MOST_INDEXES: u32 = 1024;
 /// Closing the last descriptor of a device makes the kernel reset it and give its interrupts
 /// back.
 pub struct OpenDevice {
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     name: String,
     info: DeviceInfo,
     regions: Vec<Region>,
@@ -69,7 +69,7 @@ impl OpenDevice {
         let regions = (0..info.regions)
             .map(|index| Region::query(file.as_fd(), &name, index))
             .collect::<Result<_, _>>()?;
-        Ok(Self { file, name, info, regions, _keep: None })
+        Ok(Self { file: Arc::new(file), name, info, regions, _keep: None })
     }
 
     /// Keeps `owner` as long as the device.
@@ -189,7 +189,7 @@ impl Device for OpenDevice {
             });
         }
         let at = self.position(index, area.offset, 0)?;
-        let mapping = Mapping::of_file(self.file.as_fd(), at, area.size, region.info.writable)
+        let mapping = Mapping::of_file(&self.file, at, area.size, region.info.writable)
             .map_err(|error| VfioError::refused(what())(io::Error::other(error)))?;
         Ok(Arc::new(mapping))
     }

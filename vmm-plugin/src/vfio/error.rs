@@ -28,6 +28,20 @@ pub enum VfioError {
         /// The group's number.
         group: u32,
     },
+    /// The IOMMU does not confine a device enough.
+    #[error(
+        "{what} is not permitted, and the kernel's log says why: the IOMMU does not remap \
+         interrupts, so that a guest could send the host any (switch that on in the firmware's \
+         setup or, for a guest that you trust, write Y to \
+         /sys/module/{module}/parameters/allow_unsafe_interrupts), or the firmware has reserved \
+         memory for the device, which cannot leave the host then"
+    )]
+    NotPermitted {
+        /// What was asked for, with the device or group.
+        what: String,
+        /// The kernel's module that refused.
+        module: &'static str,
+    },
     /// An ioctl failed.
     #[error("{what} was refused by the kernel: {source}")]
     Refused {
@@ -67,6 +81,14 @@ pub enum VfioError {
 }
 
 impl VfioError {
+    /// The kernel's `module` did not let `what` use the IOMMU.
+    pub(crate) fn not_used(what: String, module: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::NotPermitted { what, module },
+            _ => Self::Refused { what, source },
+        }
+    }
+
     /// The kernel refused `what`, because of `source`.
     pub(crate) fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();

@@ -113,7 +113,9 @@ impl AttachedGroup {
     /// # Errors
     /// Not in this group, not bound to VFIO, or the kernel refuses.
     pub fn device(self: &Arc<Self>, name: &str) -> Result<OpenDevice, VfioError> {
-        let what = format!("opening {name} in IOMMU group {}", self.group.number);
+        let number = self.group.number;
+        let what =
+            format!("opening {name}, which has to be in IOMMU group {number} and bound to VFIO,");
         let text = CString::new(name).map_err(|_| VfioError::Unsupported {
             what: format!("a device called {name:?}"),
             why: "names have no zero bytes",

@@ -39,7 +39,9 @@ use crate::mapping::Mapping;
 /// A device that VFIO holds: its regions, interrupts and reset.
 ///
 /// Everything that it answers comes from a device that nobody trusts, through a kernel that checked
-/// shapes and nothing else.
+/// shapes and nothing else. A VMM can implement it for a device of its own, which then has a
+/// configuration space, BARs and MSI-X as the others have; what such a device does not have need not
+/// be written.
 pub trait Device: Debug + Send + Sync {
     /// What it is and has.
     fn info(&self) -> DeviceInfo;
@@ -67,7 +69,9 @@ pub trait Device: Debug + Send + Sync {
     ///
     /// # Errors
     /// Not mappable, not page aligned, or the kernel refuses.
-    fn map(&self, region: u32, area: Area) -> Result<Arc<Mapping>, VfioError>;
+    fn map(&self, region: u32, area: Area) -> Result<Arc<Mapping>, VfioError> {
+        Err(lacking(format!("mapping {area:x?} of region {region}")))
+    }
 
     /// Interrupt index `index`, below [`DeviceInfo::interrupts`]. Count 0: none of that kind.
     ///
@@ -97,13 +101,19 @@ pub trait Device: Debug + Send + Sync {
         index: u32,
         start: u32,
         resample: Option<&EventFd>,
-    ) -> Result<(), VfioError>;
+    ) -> Result<(), VfioError> {
+        let _ = resample;
+        Err(lacking(format!("a level-triggered interrupt ({start} of {index})")))
+    }
 
     /// Masks interrupt `start` of `index`, or unmasks it.
     ///
     /// # Errors
     /// The index cannot be masked.
-    fn set_mask(&self, index: u32, start: u32, masked: bool) -> Result<(), VfioError>;
+    fn set_mask(&self, index: u32, start: u32, masked: bool) -> Result<(), VfioError> {
+        let _ = masked;
+        Err(lacking(format!("masking interrupt {start} of {index}")))
+    }
 
     /// Takes every interrupt of `index` away from the device.
     ///
@@ -121,14 +131,23 @@ pub trait Device: Debug + Send + Sync {
     ///
     /// # Errors
     /// No bus reset for it.
-    fn reset_set(&self) -> Result<Vec<ResetPeer>, VfioError>;
+    fn reset_set(&self) -> Result<Vec<ResetPeer>, VfioError> {
+        Err(lacking("a reset of its bus".to_owned()))
+    }
 
     /// Resets the bus; `groups` are the groups of everything in [`Device::reset_set`], or none for
     /// a device of iommufd.
     ///
     /// # Errors
     /// A group is missing, or the reset failed.
-    fn reset_bus(&self, groups: &[BorrowedFd<'_>]) -> Result<(), VfioError>;
+    fn reset_bus(&self, groups: &[BorrowedFd<'_>]) -> Result<(), VfioError> {
+        let _ = groups;
+        Err(lacking("a reset of its bus".to_owned()))
+    }
+}
+
+fn lacking(what: String) -> VfioError {
+    VfioError::Unsupported { what, why: "this device does not have it" }
 }
 
 /// The I/O virtual addresses that a device's DMA goes through.

@@ -1,4 +1,4 @@
-//! A device's own news as a subscriber of event-manager.
+//! A device's own news, and a function's, as subscribers of event-manager.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vfio_bindings::bindings::vfio::{VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::pci::{Function, Report};
 use crate::vfio::{Device, DeviceKind, VfioError};
 
 /// What a device, or the host about it, has to say.
@@ -20,7 +21,61 @@ pub enum News {
     Wanted,
 }
 
-/// Waits for a PCI function's [`News`], and passes them on.
+/// What a [`Function`] has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FunctionNews {
+    /// What its device says, or the host about it. The function should leave the guest, or, after an
+    /// error, be reset.
+    Device(News),
+    /// Something that is worth a line in a log.
+    Report(Report),
+}
+
+/// Waits for a function's [`FunctionNews`], and passes them on.
+#[derive(Debug)]
+pub struct FunctionWatch<F> {
+    function: Arc<Function>,
+    tell: F,
+}
+
+impl<F: FnMut(FunctionNews)> FunctionWatch<F> {
+    /// Calls `tell` on the event manager's thread for each of `function`'s news. Remove it from
+    /// the event manager when the function is detached.
+    pub fn new(function: Arc<Function>, tell: F) -> Self {
+        Self { function, tell }
+    }
+}
+
+impl<F: FnMut(FunctionNews)> MutEventSubscriber for FunctionWatch<F> {
+    fn process(&mut self, events: Events, _ops: &mut EventOps) {
+        let (event, news) = match events.data() {
+            0 => {
+                for report in self.function.take_reports() {
+                    (self.tell)(FunctionNews::Report(report));
+                }
+                return;
+            }
+            1 => (self.function.errors(), News::Error),
+            _ => (self.function.requests(), News::Wanted),
+        };
+        // How often it was said does not matter.
+        if event.read().is_ok() {
+            (self.tell)(FunctionNews::Device(news));
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        let Self { function, .. } = self;
+        let sources = [function.reports_ready(), function.errors(), function.requests()];
+        for (source, data) in sources.into_iter().zip(0..) {
+            if let Err(error) = ops.add(Events::with_data(source, data, EventSet::IN)) {
+                tracing::error!(?error, "nobody waits for a function's news");
+            }
+        }
+    }
+}
+
+/// Waits for the [`News`] of a device without a [`Function`], and passes them on.
 pub struct NewsOf<F> {
     device: Arc<dyn Device>,
     sources: Vec<(News, u32, EventFd)>,

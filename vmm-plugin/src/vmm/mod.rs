@@ -95,7 +95,8 @@ pub trait Bus: Debug + Send + Sync {
 /// Maps host memory into the guest.
 pub trait Slots: Debug + Send + Sync {
     /// The guest sees `memory` at `guest`, directly; page aligned. The implementation keeps the
-    /// mapping alive until [`Slots::unmap`].
+    /// mapping alive until [`Slots::unmap`]. It gives the guest the bytes at [`Mapping::address`] of
+    /// this process, or has another process map [`Mapping::file`], which every device's has.
     ///
     /// # Errors
     /// No slot is free, or something else is mapped there.

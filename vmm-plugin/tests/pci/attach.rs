@@ -1,10 +1,16 @@
 //! Attached and detached at run time, reset, wanted back.
 
-use vmm_plugin::pci::{HostAddress, Options, ResetError, ResetScope, foreign};
-use vmm_plugin::vfio::ResetPeer;
-use vmm_plugin::vfio::fake::Shape;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::bench::{BAR3, BUS_MASTER, Bench, COMMAND, options};
+use vmm_plugin::mapping::Mapping;
+use vmm_plugin::pci::{Function, HostAddress, Options, ResetError, ResetScope, foreign};
+use vmm_plugin::vfio::ResetPeer;
+use vmm_plugin::vfio::fake::{FakeFunction, Shape, capability};
+use vmm_plugin::vmm::fake::FakeVmm;
+use vmm_plugin::vmm::{Seam, SeamError, Slot, Slots};
+
+use crate::bench::{BAR3, BUS_MASTER, Bench, COMMAND, MEMORY, options};
 
 fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -75,6 +81,45 @@ fn errors_and_the_hosts_wish_are_told() {
     assert_eq!(bench.function.requests().read().unwrap(), 1);
 }
 
+/// Slots that see whether a device decodes as long as its BARs are shown to the guest.
+#[derive(Debug)]
+struct Decoding {
+    slots: Arc<dyn Slots>,
+    device: Arc<FakeFunction>,
+    deaf: AtomicBool,
+}
+
+impl Slots for Decoding {
+    fn map(&self, guest: u64, memory: Arc<Mapping>, writable: bool) -> Result<Slot, SeamError> {
+        self.slots.map(guest, memory, writable)
+    }
+
+    fn unmap(&self, slot: Slot) -> Result<(), SeamError> {
+        self.deaf.fetch_or(self.device.command() & MEMORY == 0, Ordering::Relaxed);
+        self.slots.unmap(slot)
+    }
+}
+
+#[test]
+fn device_decodes_until_its_bars_have_left_the_guest() {
+    let device = Arc::new(FakeFunction::new(&Shape::nic()).unwrap());
+    let vmm = FakeVmm::new();
+    let slots = Arc::new(Decoding {
+        slots: vmm.seam().slots,
+        device: device.clone(),
+        deaf: AtomicBool::new(false),
+    });
+    let seam = Seam { slots: slots.clone(), ..vmm.seam() };
+    let function = Function::attach(device.clone(), seam, options()).unwrap();
+    function.assign_bar(0, 0xe000_0000);
+    function.config_write(COMMAND, &[7, 0]);
+    assert_eq!(vmm.slots().len(), 1);
+    function.detach();
+    assert_eq!(vmm.slots(), []);
+    assert!(!slots.deaf.load(Ordering::Relaxed), "a vCPU would have ended there");
+    assert_eq!(device.command() & (MEMORY | BUS_MASTER), 0);
+}
+
 fn peer(bus: u8, devfn: u8, group: i64) -> ResetPeer {
     ResetPeer { group, segment: 0, bus, devfn }
 }
@@ -105,6 +150,25 @@ fn function_alone_is_preferred() {
     bench.device.set_reset_set(vec![peer(3, 0, 7)]);
     bench.function.reset().unwrap();
     assert_eq!(bench.device.resets(), (1, 0));
+}
+
+#[test]
+fn bus_is_preferred_to_a_change_of_the_power_state() {
+    let shape = Shape { capabilities: vec![capability::power()], ..Shape::nic() };
+    let reset = ResetScope {
+        owned: vec![HostAddress { segment: 0, bus: 3, devfn: 0 }],
+        groups: Vec::new(),
+    };
+    let bench = Bench::with(&shape, Options { reset, ..options() });
+    // No bus to be reset, somebody else's device on it, and at last all of it ours.
+    bench.function.reset().unwrap();
+    assert_eq!(bench.device.resets(), (1, 0));
+    bench.device.set_reset_set(vec![peer(3, 0, 7), peer(3, 1, 8)]);
+    bench.function.reset().unwrap();
+    assert_eq!(bench.device.resets(), (2, 0));
+    bench.device.set_reset_set(vec![peer(3, 0, 7)]);
+    bench.function.reset().unwrap();
+    assert_eq!(bench.device.resets(), (2, 1));
 }
 
 #[test]

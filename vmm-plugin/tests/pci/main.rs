@@ -10,6 +10,8 @@ mod bars;
 mod bench;
 mod config;
 mod config_model;
+mod host_bridge;
 mod interrupts;
 mod msix_model;
+mod other_process;
 mod threads;

@@ -11,6 +11,16 @@ for what in second-open foreign limits device decoding-off mapped interrupts res
     slots routes given-back; do
     claim_that $what said $what
 done
+open_nic adopt $group $nic >/tmp/said 2>&1
+cat /tmp/said
+for what in device decoding-off mapped interrupts reset given-back; do
+    claim_that vfio-ioctls-$what said $what
+done
+open_nic time $group $nic >/tmp/said 2>&1
+cat /tmp/said
+for what in opened anonymous: memfd:; do
+    claim_that time-${what%:} said $what
+done
 open_nic limited $group $nic >/tmp/said 2>&1
 cat /tmp/said
 claim_that memlock-is-counted said memlock

@@ -13,9 +13,10 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{Frontend, VhostUserFrontend as _};
 use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _};
+use vmm_plugin::virtio::Queue;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::registers::{QUEUES, Queue};
+use super::card::QUEUES;
 use crate::memory::Memory;
 
 /// How long the first connection may take: a link starts at about the same time.
@@ -105,13 +106,14 @@ impl Link {
 
     /// Whether all of the queue's ring lies in guest memory (its parts' sizes: virtio 1.2, 2.7).
     pub fn can_reach(&self, queue: &Queue) -> bool {
-        let size = usize::from(queue.size);
+        let size = usize::from(queue.size.get());
         let parts = [
             (queue.descriptors, 16 * size),
             (queue.driver, 6 + 2 * size),
             (queue.device, 6 + 8 * size),
         ];
-        parts.iter().all(|(start, length)| self.memory.check_range(GuestAddress(*start), *length))
+        let inside = |start: u64, length| self.memory.check_range(GuestAddress(start), length);
+        parts.iter().all(|(start, length)| inside(start.get(), *length))
     }
 
     /// Gives the rings, which [`Link::can_reach`], to the link, from where their used indexes are:
@@ -129,21 +131,21 @@ impl Link {
             let host = |address| -> Result<u64> {
                 Ok(self.memory.get_host_address(GuestAddress(address))?.addr() as u64)
             };
-            frontend.set_vring_num(*index, queue.size)?;
+            frontend.set_vring_num(*index, queue.size.get())?;
             frontend.set_vring_addr(
                 *index,
                 &VringConfigData {
-                    queue_max_size: queue.size,
-                    queue_size: queue.size,
+                    queue_max_size: queue.size.get(),
+                    queue_size: queue.size.get(),
                     flags: 0,
-                    desc_table_addr: host(queue.descriptors)?,
-                    avail_ring_addr: host(queue.driver)?,
-                    used_ring_addr: host(queue.device)?,
+                    desc_table_addr: host(queue.descriptors.get())?,
+                    avail_ring_addr: host(queue.driver.get())?,
+                    used_ring_addr: host(queue.device.get())?,
                     log_addr: None,
                 },
             )?;
             // After the flags of the used ring.
-            let used: u16 = self.memory.read_obj(GuestAddress(queue.device + 2))?;
+            let used: u16 = self.memory.read_obj(GuestAddress(queue.device.get() + 2))?;
             frontend.set_vring_base(*index, u16::from_le(used))?;
             frontend.set_vring_call(*index, call)?;
             frontend.set_vring_kick(*index, kick)?;
@@ -172,7 +174,7 @@ impl Session {
             .with_context(|| format!("Cannot connect to the link at {}", socket.display()))?;
         stream.set_read_timeout(Some(ANSWER))?;
         stream.set_write_timeout(Some(ANSWER))?;
-        let mut frontend = Frontend::from_stream(stream.try_clone()?, QUEUES as u64);
+        let mut frontend = Frontend::from_stream(stream.try_clone()?, QUEUES.into());
         let shown = || format!("The link at {} does not speak vhost-user", socket.display());
         frontend.set_owner().with_context(shown)?;
         let features = frontend.get_features().with_context(shown)?;

@@ -4,11 +4,6 @@
 //! the same configuration space, BARs and MSI-X. What is left is what virtio adds.
 
 mod card;
-mod kick;
 mod link;
-mod registers;
-mod watch;
 
 pub use self::card::{Card, LinkOptions};
-pub use self::kick::KickBus;
-pub use self::watch::Watch;

@@ -1,6 +1,6 @@
 //! A region's bytes.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -13,16 +13,16 @@ use crate::vfio::{Area, RegionInfo, VfioError};
 #[derive(Debug)]
 pub(super) struct Memory {
     pub info: RegionInfo,
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     bytes: Mapping,
     mapped: Mutex<Vec<Weak<Mapping>>>,
 }
 
 impl Memory {
     pub fn new(size: u64, mappable: Vec<Area>) -> std::io::Result<Self> {
-        let file = memfd_create("fake region", MemfdFlags::CLOEXEC)?;
+        let file = Arc::new(memfd_create("fake region", MemfdFlags::CLOEXEC)?);
         ftruncate(&file, size.next_multiple_of(0x1_0000))?;
-        let bytes = Mapping::of_file(file.as_fd(), 0, size, true).map_err(std::io::Error::other)?;
+        let bytes = Mapping::of_file(&file, 0, size, true).map_err(std::io::Error::other)?;
         let info =
             RegionInfo { size, readable: true, writable: true, mappable, msix_mappable: true };
         Ok(Self { info, file, bytes, mapped: Mutex::default() })
@@ -53,7 +53,7 @@ impl Memory {
         {
             return Err(invalid(what()));
         }
-        let mapping = Mapping::of_file(self.file.as_fd(), area.offset, area.size, true)
+        let mapping = Mapping::of_file(&self.file, area.offset, area.size, true)
             .map_err(|error| invalid(error.to_string()))?;
         let mapping = Arc::new(mapping);
         let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);

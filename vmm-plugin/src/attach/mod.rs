@@ -2,12 +2,15 @@
 //! of one comes and goes.
 //!
 //! Memory is mapped before a device can reach it, and unmapped after the last device that could is
-//! quiet. VMMs that keep such a list of their own use [`pci::Function`] and
+//! quiet. [`GuestContainer`] opens PCI functions so; [`Attachments`] is the list. VMMs that keep such a list of their own use [`pci::Function`] and
 //! [`PlatformDevice`] themselves.
+
+mod container;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use self::container::{GuestContainer, OpenError, Opened};
 use crate::dma::GuestDma;
 use crate::pci::{self, Function, Options};
 use crate::platform::{self, HostNode, Placement, PlatformDevice};
