@@ -20,6 +20,7 @@ mod register {
     pub const TRANSMIT_CONTROL: usize = 0x0400;
     pub const RECEIVE_RING: usize = 0x2800;
     pub const TRANSMIT_RING: usize = 0x3800;
+    pub const RECEIVE_FILTER: usize = 0x5008;
 }
 
 /// From a ring's first register on.
@@ -44,7 +45,7 @@ const TRANSMIT: u32 = 1 << 1 | 1 << 3;
 const SEND: u8 = 1 << 0 | 1 << 1 | 1 << 3;
 /// Of a descriptor's status: the card is done with it.
 const DONE: u8 = 1 << 0;
-/// How long a frame is under way at most; the IOMMU's faults are logged ten in five seconds.
+/// How long a frame is under way at most.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Where the card is to find, and leave, things.
@@ -117,6 +118,8 @@ impl Card {
         sleep(Duration::from_millis(5));
         registers.write(register::INTERRUPT_MASK_CLEAR, u32::MAX)?;
         registers.write(register::CONTROL, SET_LINK_UP)?;
+        // QEMU's card keeps what a driver before set: descriptors of another form.
+        registers.write(register::RECEIVE_FILTER, 0)?;
         for _ in 0..300 {
             if registers.read(register::STATUS)? & LINK_UP != 0 {
                 return Ok(());

@@ -1,6 +1,8 @@
 //! DMA to where the card has no business.
 
 use std::str::FromStr;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -11,9 +13,11 @@ use crate::poison;
 
 /// Bytes of a frame. Its first twelve are Ethernet addresses, whatever they are.
 const FRAME: u16 = 512;
+/// Between two frames: Linux logs five of an IOMMU's faults in five seconds.
+const PAUSE: Duration = Duration::from_millis(1000);
 
 /// What the card is to read and write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Memory of this program, where it may: shows that the attack is one.
     Own,
@@ -64,14 +68,23 @@ pub fn buffers(bdf: &str, targets: &[Target]) -> Result<()> {
         here.write(0, &[0x55; FRAME as usize])?;
         let read = card.loop_back(places(address, here.address), FRAME)?;
         println!("read {name} {}", seen(read, &here)?);
+        pause(*target);
 
         here.write(0, &poison::pattern("hostile"))?;
         let written = card.loop_back(places(here.address, address), FRAME)?;
         let changed = own.read()?.starts_with(&poison::pattern("hostile")[..usize::from(FRAME)]);
         let what = if changed { "changed" } else { written.map_or("nothing", |_| "sent") };
         println!("write {name} {what}");
+        pause(*target);
     }
     Ok(())
+}
+
+/// Lets what a frame caused be logged.
+fn pause(target: Target) {
+    if !matches!(target, Target::Own) {
+        sleep(PAUSE);
+    }
 }
 
 /// What came of reading somewhere.
@@ -109,9 +122,28 @@ pub fn rings(bdf: &str, addresses: &[u64]) -> Result<()> {
         };
         let sent = card.loop_back(places, FRAME)?;
         println!("send-ring {address:#x} {}", sent.map_or("nothing", |_| "sent"));
+        sleep(PAUSE);
         let places = Places { send_ring: None, receive_ring: Some(*address), ..places };
         card.loop_back(places, FRAME)?;
         println!("receive-ring {address:#x} tried");
+        sleep(PAUSE);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_words_of_the_command_line_are_told_apart() {
+        let target = |text: &str| text.parse::<Target>().ok();
+        assert!(matches!(target("own"), Some(Target::Own)));
+        assert!(matches!(target("0xfee00000"), Some(Target::Address(0xfee0_0000))));
+        let message = Target::Message { address: 0xfee0_0000, data: 0xe9 };
+        assert_eq!(target("msi=0xfee00000,0xe9"), Some(message));
+        for wrong in ["", "0x", "msi=", "msi=1", "msi=1,0x100000000", "owner"] {
+            assert_eq!(target(wrong), None, "{wrong}");
+        }
+    }
 }

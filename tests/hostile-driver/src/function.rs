@@ -31,8 +31,12 @@ impl Function {
 
     /// Switches it on, and DMA, which the kernel leaves to drivers.
     pub fn enable(&self) -> Result<()> {
-        let enable = self.folder.join("enable");
-        fs::write(&enable, "1").with_context(|| format!("Cannot write {}", enable.display()))?;
+        // A driver has done so, if there is one.
+        if !self.folder.join("driver").exists() {
+            let enable = self.folder.join("enable");
+            fs::write(&enable, "1")
+                .with_context(|| format!("Cannot write {}", enable.display()))?;
+        }
         self.hear()
     }
 
