@@ -13,8 +13,8 @@ use crate::poison;
 
 /// Bytes of a frame. Its first twelve are Ethernet addresses, whatever they are.
 const FRAME: u16 = 512;
-/// Between two frames: Linux logs five faults of an IOMMU in five seconds, and no more.
-const PAUSE: Duration = Duration::from_millis(1500);
+/// Between two frames: Linux logs three faults of an IOMMU in five seconds, and no more.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// What the card is to read and write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,7 @@ usage: hostile-driver COMMAND
   rings BDF ADDRESS...        puts the card's rings there
   storm BDF msi-x|intx SECONDS
                               interrupts for so long; says how often it tried
+  quiet BDF                   ends what a storm left
   reset BDF COUNT             asks for that many function-level resets";
 
 fn main() -> ExitCode {
@@ -55,6 +56,7 @@ fn run(words: &[&str]) -> Result<()> {
         }
         ["storm", bdf, "msi-x", seconds] => storm::msix(bdf, number(seconds)?),
         ["storm", bdf, "intx", seconds] => storm::intx(bdf, number(seconds)?),
+        ["quiet", bdf] => storm::quiet(bdf),
         ["reset", bdf, count] => reset::repeat(bdf, number(count)?),
         _ => bail!("{USAGE}"),
     }
