@@ -13,6 +13,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use netvm::vmm::Vmm;
 use netvm_rig::{Bundle, Ending, Event, Outcome, Pc, Rig, RigError, Scenario};
 
+#[path = "rig/hostile.rs"]
+mod hostile;
 #[path = "rig/nics.rs"]
 mod nics;
 
@@ -112,6 +114,7 @@ fn main() {
             .collect();
         trials.push(trials_of(group.name, &out, group.pc, scenarios, &arguments));
     }
+    trials.push(trials_of("hostile", &out, Pc::default, hostile::scenarios(), &arguments));
     trials.push(trials_of("nics", &out, nics::pc, nics::scenarios(), &arguments));
     if let Some(path) = std::env::var_os("NETVM_RIG_SCRIPT") {
         let script = std::fs::read_to_string(&path).expect("NETVM_RIG_SCRIPT names a script");
@@ -167,6 +170,7 @@ fn run(pc: &Pc, scenarios: &[Scenario], out: &Path) -> Outcomes {
         .modules(["bridge", "nf_tables", "nft_masq", "nft_chain_nat", "nf_nat"])
         // Drives anything, for a group that is not all VFIO's.
         .modules(["uio_pci_generic"]);
+    let bundle = hostile::bundle(bundle, programs);
     let mut outcomes = boot(pc, &bundle, scenarios, out)?;
     for attempt in 2..=ATTEMPTS {
         let failed: Vec<_> = scenarios

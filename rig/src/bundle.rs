@@ -85,6 +85,7 @@ pub struct Bundle {
     contents: Vec<(PathBuf, Vec<u8>, u32)>,
     installed: Vec<(String, String)>,
     modules: Vec<String>,
+    guest_programs: Vec<PathBuf>,
 }
 
 /// A bundle on disk, ready for QEMU.
@@ -161,6 +162,14 @@ impl Bundle {
         self
     }
 
+    /// Adds a built program, with the libraries it needs, for test guests that are started with
+    /// `GUEST_PROGRAM=NAME`.
+    #[must_use]
+    pub fn guest_program(mut self, path: impl Into<PathBuf>) -> Bundle {
+        self.guest_programs.push(path.into());
+        self
+    }
+
     /// What is missing on this machine for any bundle. One error names it all, with the command
     /// that installs it.
     ///
@@ -205,7 +214,16 @@ impl Bundle {
 
         let in_folder = |what| RigError::io(what, &folder);
         let mut top = NamedTempFile::new_in(&folder).map_err(in_folder("make a file in"))?;
-        self.top().write(top.path())?;
+        let mut archive = self.top();
+        let mut programs = Vec::new();
+        for path in &self.guest_programs {
+            let program = NamedTempFile::new_in(&folder).map_err(in_folder("make a file in"))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            guest::write_program(path, &name, program.path())?;
+            archive.copy(program.path(), format!("/rig/guest/{name}.cpio"), None);
+            programs.push(program);
+        }
+        archive.write(top.path())?;
         // The archive was renamed over the file: the open one is the old one.
         *top.as_file_mut() = File::open(top.path()).map_err(in_folder("read a file in"))?;
         let mut initrd = NamedTempFile::new_in(&folder).map_err(in_folder("make a file in"))?;

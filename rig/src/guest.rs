@@ -5,7 +5,7 @@ use std::path::Path;
 use netvm_image::{ImageError, Initramfs, Kernel};
 
 /// Modules of a test guest; it loads those for which it finds a device.
-pub(crate) const MODULES: [&str; 13] = [
+pub(crate) const MODULES: [&str; 14] = [
     "virtio_pci",
     "virtio_net",
     "virtio_console",
@@ -19,6 +19,8 @@ pub(crate) const MODULES: [&str; 13] = [
     "xhci_pci",
     "cdc_ether",
     "rndis_host",
+    // For no device by itself: it lets a program drive one.
+    "uio_pci_generic",
 ];
 
 pub(crate) const INIT: &str = include_str!("../files/guest-init");
@@ -38,4 +40,9 @@ pub(crate) fn write(kernel: &Kernel, path: &Path) -> Result<(), ImageError> {
         .file("/rig/udhcpc", UDHCPC, 0o755)
         .write(path)
         .map(|_| ())
+}
+
+/// Writes an archive of one program, for behind the other.
+pub(crate) fn write_program(source: &Path, name: &str, path: &Path) -> Result<(), ImageError> {
+    Initramfs::new().binary_at(source, Path::new("/usr/bin").join(name)).write(path).map(|_| ())
 }

@@ -29,7 +29,7 @@ no_faults() { ! dmesg | grep 'DMAR:.*fault'; }
 
 step "A guest without a NIC is given one"
 bind_vfio $nic || fail "the NIC cannot be bound"
-GUEST_VMM=minivmm GUEST_CPUS=2 GUEST_NET=none guest-start v
+GUEST_VMM=minivmm GUEST_NET=none guest-start v
 guest-wait v || fail "the guest is not up"
 minivmm=$(cat /run/rig/guest/v/pid)
 claim_that attach tell attach $nic
