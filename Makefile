@@ -65,11 +65,10 @@ check-versions:
 
 ## check-aarch64: what VMMs link, and the links, compile for aarch64; the rest needs a C compiler for it
 check-aarch64:
-	@if command -v rustup >/dev/null; then \
-	  rustup -q target add aarch64-unknown-linux-gnu && \
+	@if rustup -q target add aarch64-unknown-linux-gnu; then \
 	  cargo check --target aarch64-unknown-linux-gnu -p vmm-plugin -p vhost-net-backend -p dt-overlay -p minivmm; \
 	else \
-	  echo "SKIP check-aarch64: there is no rustup to get a standard library for aarch64 with"; \
+	  echo "SKIP check-aarch64: there is no rustup that could get a standard library for aarch64"; \
 	fi
 
 ## build: the two commands, and the VMM among the examples, optimised

@@ -19,6 +19,9 @@ use crate::control::Request;
 use crate::layout::pci_options;
 use crate::memory::Memory;
 
+/// Reports of a NIC that are shown.
+const REPORTS: usize = 100;
+
 /// The NICs that the guest has.
 pub struct Nics {
     /// What they share: an IOMMU address space, and the guest's memory in it.
@@ -58,8 +61,14 @@ impl Nics {
         }
         self.pci.insert(place, function.clone());
         let requests = self.requests.clone();
+        // A guest can cause as many as it likes, and shall not fill a log with them.
+        let mut reports = 0..REPORTS;
         let watch = FunctionWatch::new(function, move |news| match news {
-            FunctionNews::Report(report) => eprintln!("minivmm: {address}: {report}"),
+            FunctionNews::Report(report) => match reports.next().map(|report| REPORTS - report) {
+                Some(1) => eprintln!("minivmm: {address}: {report}; no more is said of it"),
+                Some(_) => eprintln!("minivmm: {address}: {report}"),
+                None => {}
+            },
             FunctionNews::Device(news) => {
                 eprintln!("minivmm: {address}: {news:?}; it leaves the guest");
                 let _ = requests.send(Request::new(format!("detach {address}")));

@@ -252,6 +252,7 @@ unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
 }
 
 /// Bytes from which on the processor copies by itself as fast as any loop, if it says it can.
+#[cfg(target_arch = "x86_64")]
 const MANY: usize = 2048;
 
 /// Copies `len` bytes from one guest to another.
