@@ -122,6 +122,15 @@ impl Segment {
         self.len
     }
 
+    /// Both in one, if `next` begins where this one ends.
+    #[inline]
+    pub fn joined(&self, next: &Self) -> Option<Self> {
+        let is_next = self.region == next.region
+            && self.offset.checked_add(self.len()).is_some_and(|end| end == next.offset);
+        let len = self.len.checked_add(next.len).filter(|_| is_next)?;
+        Some(Self { len, ..*self })
+    }
+
     /// Whether it has no byte; no segment of a chain is empty.
     pub const fn is_empty(&self) -> bool {
         self.len == 0

@@ -135,14 +135,21 @@ impl<R: Ring> RingSink<'_, R> {
         total: u64,
     ) -> Result<(), RingFault> {
         let Parts { ring, chains, usage, .. } = &mut self.0;
-        let mut left = total;
-        for index in 0..buffers {
-            let Some(chain) = chains.get(index) else {
-                break;
-            };
-            for segment in chains.segments(chain) {
-                writer.fill(segment).ok_or(RingFault::Unmapped(0))?;
+        let oldest = chains.as_slice().get(..buffers).unwrap_or_default();
+        // Drivers cut buffers out of larger pieces of memory: what lies together is filled at once.
+        let mut piece = Segment::default();
+        for segment in oldest.iter().flat_map(|chain| chains.segments(chain)) {
+            match piece.joined(segment) {
+                Some(joined) => piece = joined,
+                None => {
+                    writer.fill(&piece).ok_or(RingFault::Unmapped(0))?;
+                    piece = *segment;
+                }
             }
+        }
+        writer.fill(&piece).ok_or(RingFault::Unmapped(0))?;
+        let mut left = total;
+        for chain in oldest {
             let written = left.min(chains.bytes(chain));
             left -= written;
             // No more than a frame with its header.
