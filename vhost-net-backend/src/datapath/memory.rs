@@ -1,5 +1,6 @@
 //! A guest's memory as the packet path uses it: a small table of regions, looked up without locks.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,10 +8,8 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
 use super::header::{HEADER_LEN, HeaderWords};
 use super::log::DirtyLog;
-use super::sys::{Atomic, Bytes, Mapping, Shared};
+use super::sys::{Atomic, Bytes, LINE, Mapping, Shared};
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// How far ahead of its use a frame is brought closer: an Ethernet frame of the usual size. More
 /// would push out what was fetched before.
 const MAX_AHEAD: usize = 1536;
@@ -95,8 +94,7 @@ impl<'a> Window<'a> {
     #[inline]
     pub(super) fn prefetch_tail(&self, segment: &Segment, len: usize, to_write: bool) {
         if segment.region == self.region {
-            let lines = 3 * LINE..len.min(segment.len()).min(MAX_AHEAD);
-            self.mapping.prefetch_lines(segment.offset, lines, to_write);
+            self.mapping.prefetch_lines(segment.offset, segment.tail(len), to_write);
         }
     }
 }
@@ -120,6 +118,12 @@ impl Segment {
     /// The same, as rings have it.
     pub const fn len_u32(&self) -> u32 {
         self.len
+    }
+
+    /// Where the lines are, of its first `len` bytes, that lie behind those fetched first.
+    #[inline]
+    fn tail(&self, len: usize) -> Range<usize> {
+        3 * LINE..len.min(self.len()).min(MAX_AHEAD)
     }
 
     /// Both in one, if `next` begins where this one ends.
@@ -269,7 +273,7 @@ impl Memory {
     pub fn read_frame(&self, segment: &Segment, to: &mut [u8]) -> Option<HeaderWords> {
         let bytes = self.bytes(segment)?;
         bytes.read(HEADER_LEN, to)?;
-        Some(HeaderWords::parse(bytes.read_array(0)?, bytes.read_array(8)?))
+        bytes.read_header()
     }
 
     /// Writes `from` to `segment`, beginning `skip` bytes into it.
@@ -281,18 +285,11 @@ impl Memory {
     }
 
     /// Writes a virtio-net header to the beginning of `segment`, and `from` behind it.
-    ///
-    /// A header that is there already is left alone: most are the same, and many drivers have them
-    /// in a cache line of their own, which both CPUs can keep as long as neither writes to it.
     #[inline]
     pub fn write_frame(&self, segment: &Segment, header: HeaderWords, from: &[u8]) -> Option<()> {
         let bytes = self.bytes(segment)?;
         bytes.write(HEADER_LEN, from)?;
-        if HeaderWords::parse(bytes.read_array(0)?, bytes.read_array(8)?) != header {
-            let (first, second) = header.to_bytes();
-            bytes.write(0, &first)?;
-            bytes.write(8, &second)?;
-        }
+        bytes.write_header(header)?;
         self.mark_segment(segment);
         Some(())
     }
@@ -317,22 +314,15 @@ impl Memory {
     /// are among the first `len` bytes.
     #[inline]
     pub fn prefetch(&self, segment: &Segment, len: usize, to_write: bool) {
-        if let Some(bytes) = self.bytes(segment) {
-            // See `write_frame`.
-            bytes.prefetch(0, to_write && !bytes.starts_line(HEADER_LEN));
-            for line in [LINE, 2 * LINE] {
-                if line < len {
-                    bytes.prefetch(line, to_write);
-                }
-            }
+        if let Some(mapping) = self.mapping(segment) {
+            mapping.prefetch(segment.offset, len, to_write);
         }
     }
 
     /// Brings the lines of `segment` closer that lie behind those, up to `len` bytes.
     pub fn prefetch_tail(&self, segment: &Segment, len: usize, to_write: bool) {
         if let Some(mapping) = self.mapping(segment) {
-            let lines = 3 * LINE..len.min(segment.len()).min(MAX_AHEAD);
-            mapping.prefetch_lines(segment.offset, lines, to_write);
+            mapping.prefetch_lines(segment.offset, segment.tail(len), to_write);
         }
     }
 

@@ -61,7 +61,7 @@ impl Mapping {
     #[inline(always)]
     pub(super) fn prefetch(&self, at: usize, len: usize, to_write: bool) {
         let first = self.base.as_ptr().wrapping_add(at);
-        // See `Memory::write_frame`.
+        // See `Bytes::write_header`.
         let apart = first.wrapping_add(HEADER_LEN).addr().is_multiple_of(LINE);
         prefetch(first, to_write && !apart);
         if len > LINE {
@@ -143,10 +143,30 @@ impl Bytes<'_> {
         Some(array)
     }
 
+    /// The virtio-net header that these begin with.
+    #[inline(always)]
+    pub(super) fn read_header(self) -> Option<HeaderWords> {
+        Some(HeaderWords::parse(self.read_array(0)?, self.read_array(8)?))
+    }
+
+    /// Writes a virtio-net header to their beginning.
+    ///
+    /// One that is there already is left alone: most are the same, and many drivers have them in a
+    /// cache line of their own, which both CPUs can keep as long as neither writes to it.
+    #[inline(always)]
+    pub(super) fn write_header(self, header: HeaderWords) -> Option<()> {
+        if self.read_header()? != header {
+            let (first, second) = header.to_bytes();
+            self.write(0, &first)?;
+            self.write(8, &second)?;
+        }
+        Some(())
+    }
+
     /// The virtio-net header that these begin with, and the `N` words behind it.
     #[inline(always)]
     pub(super) fn read_head<const N: usize>(self) -> Option<(HeaderWords, [u64; N])> {
-        let header = HeaderWords::parse(self.read_array(0)?, self.read_array(8)?);
+        let header = self.read_header()?;
         let from = self.at(HEADER_LEN, size_of::<[u64; N]>())?;
         // SAFETY: as many bytes from `from` are among these, which were checked to be mapped and are
         // kept so.
@@ -155,7 +175,7 @@ impl Bytes<'_> {
         Some((header, words.map(u64::from_le)))
     }
 
-    /// Writes a header and the words behind it, but the header only if another is there.
+    /// Writes a header, as [`Bytes::write_header`] does, and the words behind it.
     #[inline(always)]
     pub(super) fn write_head<const N: usize>(
         self,
@@ -166,12 +186,7 @@ impl Bytes<'_> {
         // SAFETY: as many bytes at `to` are among these, which were checked to be mapped, writable
         // as all guest memory is, and are kept so.
         unsafe { to.cast::<[u64; N]>().write_unaligned(words.map(u64::to_le)) };
-        if HeaderWords::parse(self.read_array(0)?, self.read_array(8)?) != header {
-            let (first, second) = header.to_bytes();
-            self.write(0, &first)?;
-            self.write(8, &second)?;
-        }
-        Some(())
+        self.write_header(header)
     }
 
     /// Copies what lies between `at` and `end` to the same place in `to`.
@@ -195,24 +210,10 @@ impl Bytes<'_> {
         unsafe { copy(NonNull::from(from).cast(), to, from.len()) };
         Some(())
     }
-
-    /// Whether the byte at `at` is the first of a cache line.
-    #[inline]
-    pub(super) fn starts_line(self, at: usize) -> bool {
-        self.first.as_ptr().wrapping_add(at).addr().is_multiple_of(64)
-    }
-
-    /// Brings the line at `at` closer, to be read or written.
-    #[inline]
-    pub(super) fn prefetch(self, at: usize, to_write: bool) {
-        if at < self.len {
-            prefetch(self.first.as_ptr().wrapping_add(at), to_write);
-        }
-    }
 }
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 /// Bytes that are copied without a call.
 const FEW: usize = 256;
 

@@ -183,7 +183,7 @@ impl<'a, R: Ring> Parts<'a, R> {
         // Pages that are written to are marked on the long way only.
         let fits = self.usage.header_len == HEADER_LEN && !self.usage.memory.is_logged();
         let lane = Lane { memory: self.usage.memory, chains: self.chains.as_slice() };
-        (fits && self.usage.max_buffers > 0).then_some(lane)
+        fits.then_some(lane)
     }
 
     /// Marks the `count` oldest chains as used, with so many bytes written to each.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::SealFlags;
 use vhost::VhostBackend;
@@ -85,6 +86,8 @@ fn traffic(guest: &mut Guest, netvm: &mut Guest, seed: u8) -> BTreeSet<usize> {
     // All that the driver writes is written before the first look at the memory, by a link that
     // sleeps, and so does not see it.
     assert!(wait_for(|| guest.tx.used_flags() == 0));
+    // It asked for kicks, but looks once more before it sleeps.
+    std::thread::sleep(Duration::from_millis(20));
     for number in 0..8 {
         guest.post(&frame(NETVM, GUEST, 100 + number, seed));
     }

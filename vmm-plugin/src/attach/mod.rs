@@ -2,8 +2,8 @@
 //! of one comes and goes.
 //!
 //! Memory is mapped before a device can reach it, and unmapped after the last device that could is
-//! quiet. [`GuestContainer`] opens PCI functions so; [`Attachments`] is the list. VMMs that keep such a list of their own use [`pci::Function`] and
-//! [`PlatformDevice`] themselves.
+//! quiet. [`GuestContainer`] opens PCI functions so; [`Attachments`] is the list. VMMs that keep
+//! such a list of their own use [`pci::Function`] and [`PlatformDevice`] themselves.
 
 mod container;
 
